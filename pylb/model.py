@@ -1,0 +1,255 @@
+"""What did the operator ask for?
+
+Frozen values, compared by value, that know nothing of where they came from (a YAML file, a dict, a test) nor of what is
+done with them.  Two configurations that ask for the same thing are equal, so a reload can say what changed.
+
+Durations are seconds, sizes are bytes, `0` means "no limit" wherever a limit may be absent.  The defaults here are the
+defaults of the configuration file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+__all__ = [
+    "AccessLog",
+    "Address",
+    "Certificate",
+    "Config",
+    "HttpListener",
+    "InetAddress",
+    "Keepalive",
+    "Listener",
+    "ListenerTLS",
+    "PoolSpec",
+    "Route",
+    "ServerSpec",
+    "TcpListener",
+    "UdpListener",
+    "UnixAddress",
+    "UpstreamTLS",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class InetAddress:
+    """A host (IPv4 literal, IPv6 literal without brackets, or a name) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the host is an IP address, so that nothing needs to be looked up."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a Unix stream socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address: TypeAlias = InetAddress | UnixAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """One line of a pool's `servers`; a name with several addresses makes several servers."""
+
+    address: Address
+    weight: int = 1
+    backup: bool = False
+    down: bool = False
+    max_fails: int = 1
+    fail_timeout: float = 10.0
+    max_conns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keepalive:
+    """Idle connections kept towards a pool's servers (HTTP)."""
+
+    connections: int = 32
+    requests: int = 1000
+    time: float = 3600.0
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTLS:
+    """TLS towards the servers.  Without `ca` the system's bundle is used; without `server_name` the server's own host."""
+
+    verify: bool = True
+    server_name: str | None = None
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Servers and how to choose among them."""
+
+    name: str
+    servers: tuple[ServerSpec, ...]
+    balance: Literal["round_robin"] = "round_robin"
+    keepalive: Keepalive = field(default_factory=Keepalive)
+    tls: UpstreamTLS | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Paths of a PEM certificate chain and of its private key."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerTLS:
+    """TLS towards the clients.  The first certificate serves clients that name no known host."""
+
+    certificates: tuple[Certificate, ...]
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listener:
+    name: str
+    listen: tuple[Address, ...]
+    #: Permission bits of Unix sockets in `listen`; None leaves them to the umask.
+    mode: int | None = None
+    #: Listen with SO_REUSEPORT.
+    reuseport: bool = False
+    #: Where the configuration says so, "etc/lb.yaml:12:3"; no part of the listener's value.
+    origin: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpListener(_Listener):
+    """Streams, forwarded byte for byte."""
+
+    protocol: Literal["tcp"] = "tcp"
+    pool: str
+    tls: ListenerTLS | None = None
+    connect_timeout: float = 3.0
+    timeout: float = 600.0
+    half_close: bool = True
+    next_upstream: bool = True
+    next_upstream_tries: int = 0
+    next_upstream_timeout: float = 0.0
+    tcp_nodelay: bool = True
+    #: SO_KEEPALIVE towards the client / towards the server.
+    so_keepalive: bool = False
+    socket_keepalive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpListener(_Listener):
+    """Datagrams, in sessions of one client address and one local address each."""
+
+    protocol: Literal["udp"] = "udp"
+    pool: str
+    #: Answers expected for each datagram of a client; None is any number until `timeout`.
+    responses: int | None = None
+    requests: int = 0
+    timeout: float = 30.0
+    #: None is the smaller of 65,536 and a quarter of the descriptor limit.
+    max_sessions: int | None = None
+
+
+NEXT_UPSTREAM_HTTP = frozenset(
+    {
+        "error",
+        "timeout",
+        "invalid_header",
+        "http_500",
+        "http_502",
+        "http_503",
+        "http_504",
+        "http_429",
+        "non_idempotent",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Requests for `host` (None: any) whose path begins with, equals or matches something go to `pool`.
+
+    Exactly one of `path` (longest prefix wins), `exact` and `regex` (searched, in the order written) is set; as in nginx
+    exact beats regex and regex beats prefix.  `host` may begin with `*.`.
+    """
+
+    pool: str
+    host: str | None = None
+    path: str | None = None
+    exact: str | None = None
+    regex: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpListener(_Listener):
+    """HTTP/1.1 requests, routed one by one."""
+
+    protocol: Literal["http"] = "http"
+    routes: tuple[Route, ...]
+    tls: ListenerTLS | None = None
+    connect_timeout: float = 3.0
+    send_timeout: float = 60.0
+    read_timeout: float = 60.0
+    next_upstream: frozenset[str] = frozenset({"error", "timeout"})
+    next_upstream_tries: int = 0
+    next_upstream_timeout: float = 0.0
+    client_max_body_size: int = 10 * 1024 * 1024
+    client_header_timeout: float = 10.0
+    client_body_timeout: float = 30.0
+    keepalive_timeout: float = 60.0
+    #: Idle time of an upgraded connection (WebSocket).
+    timeout: float = 600.0
+    tcp_nodelay: bool = True
+    so_keepalive: bool = False
+    socket_keepalive: bool = False
+
+
+Listener: TypeAlias = TcpListener | UdpListener | HttpListener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    """One line a request, connection or UDP session.  `path` "-" is standard output.
+
+    `format` is `combined`, `json` or a template of nginx's variables.
+    """
+
+    path: str = "-"
+    format: str = "combined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything the operator asked for.  Every pool that a listener names is in `pools`."""
+
+    pools: Mapping[str, PoolSpec] = MappingProxyType({})
+    listeners: Mapping[str, Listener] = MappingProxyType({})
+    workers: int = 1
+    shutdown_timeout: float = 30.0
+    #: Networks in CIDR form ("10.0.0.0/8", "127.0.0.1/32", "unix:").
+    trusted_proxies: tuple[str, ...] = ()
+    #: 0 is as many as the descriptor limit allows.
+    max_connections: int = 0
+    access_log: AccessLog | None = None

@@ -1,0 +1,43 @@
+from pathlib import Path
+from runpy import run_path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="pylb",
+    version=run_path(str(HERE / "pylb" / "__init__.py"))["__version__"],
+    description="A load balancer for TCP, UDP and HTTP on Twisted",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    # twisted.plugins is a folder that many projects share: it has no __init__.py and find_packages does not see it.
+    packages=[*find_packages(include=["pylb", "pylb.*"]), "twisted.plugins"],
+    package_data={"pylb": ["py.typed", "demo.yaml"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "twisted[tls]>=26.10",
+        "pyOpenSSL>=26.0",
+        "service-identity>=24.1",
+        "cryptography>=44",
+        "zope.interface>=8.0",
+        "PyYAML>=6.0",
+        "pydantic>=2.10",
+        "click>=8.1",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "trustme>=1.2",
+            "h11>=0.16",
+            "httptools>=0.7",
+            "websockets>=14",
+            "dnspython>=2.7",
+            "coverage>=7",
+        ],
+        "lint": ["ruff>=0.9", "mypy>=1.15", "mypy-zope>=1.0", "types-PyYAML"],
+    },
+    entry_points={"console_scripts": ["pylb = pylb.cli:main"]},
+    zip_safe=False,
+)
