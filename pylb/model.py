@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 __all__ = [
@@ -93,7 +92,7 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamTLS:
-    """TLS towards the servers.  Without `ca` the system's bundle is used; without `server_name` the server's own host."""
+    """TLS towards the servers.  `ca` None is the system's bundle; `server_name` None is the server's own host."""
 
     verify: bool = True
     server_name: str | None = None
@@ -191,8 +190,8 @@ NEXT_UPSTREAM_HTTP = frozenset(
 class Route:
     """Requests for `host` (None: any) whose path begins with, equals or matches something go to `pool`.
 
-    Exactly one of `path` (longest prefix wins), `exact` and `regex` (searched, in the order written) is set; as in nginx
-    exact beats regex and regex beats prefix.  `host` may begin with `*.`.
+    Exactly one of `path` (longest prefix wins), `exact` and `regex` (searched, in the order written) is set; as in
+    nginx exact beats regex and regex beats prefix.  `host` may begin with `*.`.
     """
 
     pool: str
@@ -244,8 +243,8 @@ class AccessLog:
 class Config:
     """Everything the operator asked for.  Every pool that a listener names is in `pools`."""
 
-    pools: Mapping[str, PoolSpec] = MappingProxyType({})
-    listeners: Mapping[str, Listener] = MappingProxyType({})
+    pools: Mapping[str, PoolSpec]
+    listeners: Mapping[str, Listener]
     workers: int = 1
     shutdown_timeout: float = 30.0
     #: Networks in CIDR form ("10.0.0.0/8", "127.0.0.1/32", "unix:").

@@ -1,0 +1,99 @@
+"""Has this server failed too often to be asked now?
+
+The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to the millisecond:
+
+- `max_fails` failures eject the server for `fail_timeout`.  Failures add up until a success that was picked more than
+  `fail_timeout` after the last of them.
+- After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
+  `fail_timeout`.
+- `max_fails` 0 means no accounting.
+
+and where nginx lets late news mislead it, the epoch of a lease decides.  Each ejection and each recovery begins one:
+
+- what happened to a lease of an older epoch says nothing any more, so eight connections that fail together eject a
+  server once, and a straggler that succeeds does not heal an ejected server;
+- while a server is ejected, every lease of its present epoch is a trial, and only a trial ends the ejection;
+- a trial that ends without a verdict (its client left) neither heals nor counts: the next lease is the trial.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+
+__all__ = ["Change", "Health"]
+
+
+class Change(Enum):
+    """What a verdict changed."""
+
+    NOTHING = "nothing"
+    EJECTED = "ejected"
+    EXTENDED = "extended"
+    RECOVERED = "recovered"
+
+
+class Health:
+    """The failures of one server.  Times are seconds of whichever clock the caller reads."""
+
+    __slots__ = ("epoch", "fail_timeout", "failed_at", "fails", "max_fails", "retry_at")
+
+    def __init__(self, max_fails: int = 1, fail_timeout: float = 10.0) -> None:
+        self.max_fails = max_fails
+        self.fail_timeout = fail_timeout
+        self.fails = 0
+        self.failed_at = -inf
+        self.epoch = 0
+        #: While ejected: after this moment the next trial may start.
+        self.retry_at: float | None = None
+
+    @property
+    def ejected(self) -> bool:
+        return self.retry_at is not None
+
+    def allows(self, now: float) -> bool:
+        """Whether a lease may be given at `now`."""
+        return self.retry_at is None or now > self.retry_at
+
+    def trial_started(self, now: float) -> None:
+        """A lease was given although the server is ejected: nobody else for another `fail_timeout`."""
+        self.retry_at = now + self.fail_timeout
+
+    def failed(self, epoch: int, now: float) -> Change:
+        """A lease of `epoch` failed."""
+        if not self.max_fails or epoch != self.epoch:
+            return Change.NOTHING
+        self.fails += 1
+        self.failed_at = now
+        if self.ejected:
+            self.retry_at = now + self.fail_timeout
+            return Change.EXTENDED
+        if self.fails < self.max_fails:
+            return Change.NOTHING
+        self.retry_at = now + self.fail_timeout
+        self.epoch += 1
+        return Change.EJECTED
+
+    def succeeded(self, epoch: int, picked: float) -> Change:
+        """A lease of `epoch`, given at `picked`, succeeded."""
+        if epoch != self.epoch:
+            return Change.NOTHING
+        if self.ejected:
+            self.forgive()
+            return Change.RECOVERED
+        if picked - self.failed_at > self.fail_timeout:
+            self.fails = 0
+        return Change.NOTHING
+
+    def abandoned(self, epoch: int) -> Change:
+        """A lease of `epoch` ended without a verdict."""
+        if not self.ejected or epoch != self.epoch:
+            return Change.NOTHING
+        self.retry_at = -inf
+        return Change.EXTENDED
+
+    def forgive(self) -> None:
+        """Forget every failure and begin a new epoch."""
+        self.fails = 0
+        self.retry_at = None
+        self.epoch += 1

@@ -1,0 +1,256 @@
+"""Which server gets this request, and what came of it?
+
+- Primaries serve while one of them is usable and was not tried before; else the backups, by the same method.
+- Whoever uses a server holds a lease: at most one verdict, exactly one release.
+- The clock is read once for each `acquire` and each verdict.
+- Nothing is filtered at a request.  A method holds the servers that are usable; the pool tells it of each change, and
+  looks at what time alone brings back when that time has come.
+- A lone server is never ejected: there is nobody else to ask (nginx's rule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import heappop, heappush
+from math import inf
+from typing import Protocol
+
+from pylb.balance.health import Change
+from pylb.balance.methods import METHODS
+from pylb.balance.server import Server
+from pylb.model import PoolSpec
+
+__all__ = ["Lease", "NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
+
+#: A pool that refused somebody is called usable again when it serves and this long, in seconds, has refused nobody.
+CALM = 1.0
+
+
+class NoServerAvailable(Exception):
+    """No server of the pool can take this request now."""
+
+
+class PoolObserver(Protocol):
+    """Hears of changes of fortune, not of requests."""
+
+    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+        """A server was ejected or recovered."""
+
+    def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
+        """The pool refused somebody for the first time, or serves again."""
+
+
+class Unobserved:
+    """The observer of a pool that nobody watches."""
+
+    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None: ...
+
+    def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None: ...
+
+
+class Lease:
+    """What somebody holds while using a server.
+
+    Give at most one verdict and then release; further calls do nothing, whatever their order.
+    """
+
+    __slots__ = ("_epoch", "_judged", "_picked", "_pool", "_released", "server", "tried")
+
+    def __init__(self, pool: Pool, server: Server, tried: tuple[Server, ...], now: float) -> None:
+        self.server = server
+        #: The servers that were tried for this request before.
+        self.tried = tried
+        self._pool = pool
+        self._epoch = server.health.epoch
+        self._picked = now
+        self._judged = False
+        self._released = False
+
+    def succeeded(self) -> None:
+        """The server did what it was asked."""
+        if not self._judged and not self._released:
+            self._judged = True
+            if self.server.health.fails:
+                self._pool._succeeded(self.server, self._epoch, self._picked)
+
+    def failed(self, reason: str) -> None:
+        """The server did not; `reason` is for the log."""
+        if not self._judged and not self._released:
+            self._judged = True
+            self.server.failures += 1
+            self._pool._failed(self.server, self._epoch, reason)
+
+    def release(self) -> None:
+        """The server is not used any more."""
+        if self._released:
+            return
+        self._released = True
+        server = self.server
+        server.active -= 1
+        if server.health.retry_at is not None and not self._judged:
+            server.health.abandoned(self._epoch)
+        if not server.usable:
+            self._pool._released(server)
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.server.name}{', released' if self._released else ''}>"
+
+
+class _Tier:
+    """The primaries or the backups: a method and how many of its servers are usable."""
+
+    __slots__ = ("backup", "method", "usable")
+
+    def __init__(self, servers: Sequence[Server], backup: bool, balance: str) -> None:
+        self.backup = backup
+        self.method = METHODS[balance]([server for server in servers if server.spec.backup is backup])
+        self.usable = 0
+
+    def refresh(self, server: Server, now: float) -> None:
+        """Tell the method if `server` became usable or stopped being so."""
+        usable = server.available(now)
+        if usable is server.usable:
+            return
+        server.usable = usable
+        if usable:
+            self.usable += 1
+            self.method.add(server)
+        else:
+            self.usable -= 1
+            self.method.remove(server)
+
+    def offers(self, tried: Collection[Server]) -> bool:
+        """Whether a usable server is left beside those in `tried`."""
+        return self.usable > sum(server.usable for server in tried if server.spec.backup is self.backup)
+
+
+class Pool:
+    """Servers, a balancing method and the backups, shared by every listener that names it."""
+
+    def __init__(
+        self,
+        spec: PoolSpec,
+        servers: Iterable[Server],
+        clock: Callable[[], float],
+        observer: PoolObserver | None = None,
+    ) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.servers: list[Server] = []
+        #: Requests, connections and datagrams that found no server.
+        self.refused = 0
+        self._clock = clock
+        self._observer: PoolObserver = observer or Unobserved()
+        self._tiers: tuple[_Tier, ...] = ()
+        self._tier_of: dict[Server, _Tier] = {}
+        #: (when, number, server): ejected servers and the moment after which they may be tried.
+        self._returns: list[tuple[float, int, Server]] = []
+        self._next_return = inf
+        self._numbers = 0
+        self._refused_at = -inf
+        self._refusing = False
+        self.replace(servers)
+
+    def replace(self, servers: Iterable[Server]) -> None:
+        """Serve from `servers` from now on; those that stay keep their state, leases of those that go stay valid."""
+        for server in self.servers:
+            server.usable = False
+        self.servers = list(servers)
+        primaries, backups = (_Tier(self.servers, backup, self.spec.balance) for backup in (False, True))
+        self._tiers = (primaries, backups)
+        self._tier_of = {server: backups if server.spec.backup else primaries for server in self.servers}
+        self._returns = []
+        self._next_return = inf
+        lone = len(self.servers) == 1
+        now = self._clock()
+        for server in self.servers:
+            server.health.max_fails = 0 if lone else server.spec.max_fails
+            if lone:
+                server.health.forgive()
+            self._settle(server, now)
+
+    def acquire(self, request: object | None = None, after: Lease | None = None) -> Lease:
+        """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
+
+        Raises NoServerAvailable when none is usable, which is counted.
+        """
+        now = self._clock()
+        if now > self._next_return:
+            self._bring_back(now)
+        tried = () if after is None else (*after.tried, after.server)
+        for tier in self._tiers:
+            if tier.usable and (not tried or tier.offers(tried)):
+                return self._give(tier.method.choose(request, tried), tried, now)
+        raise self._refuse(now, tried)
+
+    def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
+        lease = Lease(self, server, tried, now)
+        server.active += 1
+        server.picked += 1
+        if server.health.retry_at is not None:
+            server.health.trial_started(now)
+            self._settle(server, now)
+        else:
+            if server.spec.max_conns:
+                self._refresh(server, now)
+            if self._refusing and now - self._refused_at >= CALM:
+                self._refusing = False
+                self._observer.pool_changed(self, True, f"{server.name} serves")
+        return lease
+
+    def _refuse(self, now: float, tried: tuple[Server, ...]) -> NoServerAvailable:
+        self.refused += 1
+        if any(tier.usable for tier in self._tiers):
+            return NoServerAvailable(f"pool {self.name}: every usable server was tried")
+        self._refused_at = now
+        reason = "no usable server: " + ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])
+        if not self._refusing:
+            self._refusing = True
+            self._observer.pool_changed(self, False, reason)
+        return NoServerAvailable(f"pool {self.name}: {reason}")
+
+    def _failed(self, server: Server, epoch: int, reason: str) -> None:
+        now = self._clock()
+        self._judged(server, server.health.failed(epoch, now), reason, now)
+
+    def _succeeded(self, server: Server, epoch: int, picked: float) -> None:
+        self._judged(server, server.health.succeeded(epoch, picked), "a request succeeded", self._clock())
+
+    def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
+        if change is Change.NOTHING:
+            return
+        self._settle(server, now)
+        if change is not Change.EXTENDED:
+            self._observer.server_changed(self, server, change, reason)
+
+    def _released(self, server: Server) -> None:
+        self._refresh(server, self._clock())
+
+    def _refresh(self, server: Server, now: float) -> None:
+        """Tell the method of a change.  A server that has left the pool is nobody's."""
+        tier = self._tier_of.get(server)
+        if tier is not None:
+            tier.refresh(server, now)
+
+    def _settle(self, server: Server, now: float) -> None:
+        """Tell the method of a change, and remember when the server may be tried again."""
+        self._refresh(server, now)
+        due = server.health.retry_at
+        if due is not None and not server.usable:
+            self._numbers += 1
+            heappush(self._returns, (due, self._numbers, server))
+            self._next_return = self._returns[0][0]
+
+    def _bring_back(self, now: float) -> None:
+        """Look at every server whose time has come; an entry that is out of date does no harm."""
+        while self._returns and now > self._returns[0][0]:
+            self._refresh(heappop(self._returns)[2], now)
+        self._next_return = self._returns[0][0] if self._returns else inf
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {sum(tier.usable for tier in self._tiers)} of {len(self.servers)} usable>"
+
+
+def make_pool(spec: PoolSpec, clock: Callable[[], float], observer: PoolObserver | None = None) -> Pool:
+    """A pool of the servers as they are written; host names must be looked up before (pylb.proxy.resolve)."""
+    return Pool(spec, [Server(server) for server in spec.servers], clock, observer)
