@@ -1,0 +1,81 @@
+"""How many clients are connected, and which are to be told when pylb stops?
+
+Every protocol that faces a client over a stream adds itself when it is connected and removes itself when it is lost.  At
+the limit the listening sockets are paused, so that clients wait in the kernel's queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import ITransport
+
+__all__ = ["Connection", "Connections", "peer_of"]
+
+
+def peer_of(transport: ITransport) -> tuple[str, int | None]:
+    """The address and port of whoever is at the other end; ("unix:", None) for a Unix socket."""
+    peer = transport.getPeer()
+    if isinstance(peer, IPv4Address | IPv6Address):
+        return peer.host, peer.port
+    return "unix:", None
+
+
+class Connection(Protocol):
+    """What a protocol that faces a client must be able to do."""
+
+    def drain(self) -> None:
+        """Finish what runs and then close; close now if nothing runs."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Connections:
+    """The live client connections of a process and their limit (0: none)."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.draining = False
+        #: Called with True when the limit is reached and with False when there is room again.
+        self.full_changed: Callable[[bool], None] = lambda full: None
+        self._live: set[Connection] = set()
+        self._empty: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def add(self, connection: Connection) -> None:
+        self._live.add(connection)
+        if len(self._live) == self.limit:
+            self.full_changed(True)
+        if self.draining:
+            connection.drain()
+
+    def remove(self, connection: Connection) -> None:
+        was = len(self._live)
+        self._live.discard(connection)
+        if was == self.limit and len(self._live) < was:
+            self.full_changed(False)
+        if self._empty is not None and not self._live:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Ask every connection to finish; fires when the last one is gone."""
+        self.draining = True
+        for connection in list(self._live):
+            connection.drain()
+        if not self._live:
+            return succeed(None)
+        if self._empty is None:
+            self._empty = Deferred()
+        return self._empty
+
+    def abort(self) -> None:
+        """Close every connection at once."""
+        for connection in list(self._live):
+            connection.abort()
