@@ -1,0 +1,149 @@
+"""What was asked of the balancer, who answered, and how long did it take?
+
+One `Record` a request (HTTP), a connection (TCP) or a session (UDP).  Whoever carries the traffic fills it in and writes
+it once, at the end; the time of writing is the record's end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from pylb import model
+from pylb.proxy.logfile import LogFile
+from pylb.proxy.logformat import Moment, compile_format
+
+__all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
+
+
+class Try:
+    """A server that was tried: its name, its status (HTTP only), seconds until it was connected and until its head came."""
+
+    __slots__ = ("connect_time", "header_time", "server", "status")
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.status: int | None = None
+        self.connect_time: float | None = None
+        self.header_time: float | None = None
+
+
+class Record:
+    """What is known of one request, connection or session.
+
+    `started` is a reading of the clock.  `status` 0: nothing was answered.  `bytes_received` and `bytes_sent` are the
+    client's side.  The fields from `method` on are HTTP's, as they came (`version` is `b"HTTP/1.1"`), and may hold any byte.
+    """
+
+    __slots__ = (
+        "bytes_received",
+        "bytes_sent",
+        "host",
+        "listener",
+        "method",
+        "pool",
+        "protocol",
+        "referer",
+        "remote_addr",
+        "remote_port",
+        "started",
+        "status",
+        "target",
+        "tries",
+        "upstream_bytes_received",
+        "upstream_bytes_sent",
+        "user_agent",
+        "version",
+    )
+
+    def __init__(
+        self,
+        listener: str,
+        protocol: str,
+        remote_addr: str,
+        remote_port: int | None,
+        started: float,
+        pool: str = "",
+    ) -> None:
+        self.listener = listener
+        self.protocol = protocol
+        self.remote_addr = remote_addr
+        self.remote_port = remote_port
+        self.started = started
+        self.pool = pool
+        self.tries: list[Try] = []
+        self.status = 0
+        self.bytes_received = self.bytes_sent = 0
+        self.upstream_bytes_received = self.upstream_bytes_sent = 0
+        self.method = self.target = self.version = b""
+        self.host = self.referer = self.user_agent = b""
+
+    def tried(self, server_name: str) -> Try:
+        """Note that a server is tried; the caller fills in what becomes of it."""
+        attempt = Try(server_name)
+        self.tries.append(attempt)
+        return attempt
+
+
+class AccessLog:
+    """Writes records as lines of one format.
+
+    `clock` reads monotonic seconds and is the one that `Record.started` was read from, `wall` reads seconds since 1970.
+    Raises ValueError for what is no format.
+    """
+
+    __slots__ = ("_clock", "_file", "_lines", "_moment", "_wall")
+
+    def __init__(
+        self, file: LogFile, format: str, clock: Callable[[], float], wall: Callable[[], float] = time.time
+    ) -> None:
+        self._file = file
+        self._lines = compile_format(format)
+        self._clock = clock
+        self._wall = wall
+        self._moment = Moment(clock(), wall())
+
+    def write(self, record: Record) -> None:
+        """Write the line of a record that is complete; never raises, never waits."""
+        now = self._clock()
+        if now >= self._moment.ends:
+            self._moment = Moment(now, self._wall())
+        line = self._lines[record.protocol](record, now, self._moment)
+        self._file.write(line.encode() + b"\n")
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same path; the old one was moved away (logrotate)."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Write what is left and close; records written later are dropped."""
+        self._file.close()
+
+
+class NullLog:
+    """The access log of those who want none."""
+
+    __slots__ = ()
+
+    def write(self, record: Record) -> None:
+        """Forget the record."""
+
+    def reopen(self) -> None:
+        """There is nothing to reopen."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def open_access_log(
+    spec: model.AccessLog | None,
+    reactor: IReactorTime,
+    clock: Callable[[], float],
+    wall: Callable[[], float] = time.time,
+) -> AccessLog | NullLog:
+    """The access log that the operator asked for.  Raises OSError, which names the path, when it cannot be opened."""
+    if spec is None:
+        return NullLog()
+    return AccessLog(LogFile(reactor, spec.path), spec.format, clock, wall)

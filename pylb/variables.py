@@ -1,0 +1,87 @@
+"""Which variables may the format of an access log name, and is a given text a format?
+
+The words are nginx's wherever the meaning is nginx's; `$listener` and `$pool` are ours.  A format is one of the names
+in `FORMATS`, or a template: text with `$name` or `${name}` in it, at least one of them.  `pylb.config` asks
+`check_format` before anything starts; `pylb.proxy.logformat` turns what has passed into lines.  Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+__all__ = ["FORMATS", "VARIABLES", "check_format", "split_template"]
+
+#: The formats that have a name.
+FORMATS = ("combined", "json")
+
+#: The variables of a template; docs/access-log.md says what each one means.
+VARIABLES = frozenset(
+    {
+        "bytes_received",
+        "bytes_sent",
+        "host",
+        "http_host",
+        "http_referer",
+        "http_user_agent",
+        "listener",
+        "msec",
+        "pool",
+        "protocol",
+        "remote_addr",
+        "remote_port",
+        "remote_user",
+        "request",
+        "request_method",
+        "request_time",
+        "request_uri",
+        "server_protocol",
+        "session_time",
+        "status",
+        "time_iso8601",
+        "time_local",
+        "upstream_addr",
+        "upstream_bytes_received",
+        "upstream_bytes_sent",
+        "upstream_connect_time",
+        "upstream_header_time",
+        "upstream_status",
+    }
+)
+
+_VARIABLE = re.compile(r"\$(\{\w+\}|\w*)", re.ASCII)
+
+
+def split_template(text: str) -> tuple[list[str], list[str]]:
+    """The literal pieces of a template and the names between them, one piece more than names.
+
+    A `$` that no name follows gives the name "".
+    """
+    pieces = _VARIABLE.split(text)
+    return pieces[::2], [name.strip("{}") for name in pieces[1::2]]
+
+
+def check_format(text: str) -> str | None:
+    """What is wrong with `text` as the format of an access log, in words for the operator; None if nothing is."""
+    if text in FORMATS:
+        return None
+    _, names = split_template(text)
+    if not names:
+        return f'"{text}" is neither a format nor a template of variables{_nearest(text, FORMATS)}'
+    return "; ".join(_mistakes(text, names)) or None
+
+
+def _mistakes(text: str, names: Iterable[str]) -> Iterator[str]:
+    if not text.isprintable():
+        yield "a template is one line of printable characters"
+    for name in names:
+        if not name:
+            yield 'a "$" without the name of a variable'
+        elif name not in VARIABLES:
+            yield f'unknown variable "${name}"{_nearest(name, VARIABLES, "$")}'
+
+
+def _nearest(word: str, known: Iterable[str], sigil: str = "") -> str:
+    matches = get_close_matches(word, sorted(known), 1)
+    return f', did you mean "{sigil}{matches[0]}"?' if matches else ""
