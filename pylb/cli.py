@@ -1,0 +1,87 @@
+"""The `pylb` command: what can be asked of pylb apart from serving, which is twistd's."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import click
+
+from pylb import __version__
+from pylb.config.mistakes import ConfigError, Path, quoted
+from pylb.config.sources import Sources
+from pylb.model import Config, HttpListener, InetAddress, Listener
+
+__all__ = ["main"]
+
+
+@click.group()
+@click.version_option(__version__, prog_name="pylb")
+def main() -> None:
+    """A load balancer for TCP, UDP and HTTP."""
+
+
+@main.command()
+@click.argument("file")
+@click.option("--resolve", is_flag=True, help="Also look up the names of all servers.")
+def check(file: str, resolve: bool) -> None:
+    """Say whether FILE is a configuration that pylb can serve, or else every mistake in it."""
+    from pylb.config.build import build
+
+    try:
+        sources = Sources.of_file(file)
+        config = build(sources)
+        if resolve:
+            _resolve(sources, config)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(f"{file}: ok, {_summary(config)}")
+    for listener in config.listeners.values():
+        click.echo(f"  {_described(listener)}")
+
+
+def _summary(config: Config) -> str:
+    servers = sum(len(pool.servers) for pool in config.pools.values())
+    counts = {"pool": len(config.pools), "server": servers, "listener": len(config.listeners)}
+    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+
+
+def _described(listener: Listener) -> str:
+    addresses = ", ".join(map(str, listener.listen))
+    secured = " with TLS" if listener.protocol != "udp" and listener.tls else ""
+    return f"{listener.name}: {listener.protocol} on {addresses}{secured} -> {', '.join(_pools(listener))}"
+
+
+def _pools(listener: Listener) -> list[str]:
+    if isinstance(listener, HttpListener):
+        return list(dict.fromkeys(route.pool for route in listener.routes))
+    return [listener.pool]
+
+
+def _resolve(sources: Sources, config: Config) -> None:
+    """Print what each name stands for; raise ConfigError for those that stand for nothing."""
+    unknown = []
+    for host, path in _names(config).items():
+        try:
+            click.echo(f"{host}: {', '.join(_addresses(host))}")
+        except (OSError, UnicodeError) as error:
+            text = f"cannot look up {quoted(host)}: {getattr(error, 'strerror', None) or error}"
+            unknown.append(sources.mistake(path, text))
+    if unknown:
+        raise ConfigError(unknown)
+
+
+def _names(config: Config) -> dict[str, Path]:
+    """Every host name, with the first place that has it."""
+    names: dict[str, Path] = {}
+    for pool in config.pools.values():
+        for place, server in enumerate(pool.servers):
+            if isinstance(server.address, InetAddress) and not server.address.is_literal:
+                names.setdefault(server.address.host, ("pools", pool.name, "servers", place, "address"))
+    return names
+
+
+def _addresses(host: str) -> list[str]:
+    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

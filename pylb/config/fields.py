@@ -1,0 +1,222 @@
+"""How does a schema say what a value is?
+
+Types for pydantic's forms, each a function of scalars.py (or one of certificates.py's checks) under the name of what it
+reads.  Relative paths are relative to the folder that the validation's context names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Never, TypeAlias
+
+from pydantic import AfterValidator, PlainValidator, ValidationInfo
+
+from pylb.config import certificates, scalars
+from pylb.config.mistakes import did_you_mean, quoted
+from pylb.model import NEXT_UPSTREAM_HTTP, Address, UnixAddress
+from pylb.variables import check_format
+
+__all__ = [
+    "UNSET",
+    "Balance",
+    "CertificateFile",
+    "Count",
+    "Duration",
+    "FilePath",
+    "Flag",
+    "InetListen",
+    "KeyFile",
+    "Listen",
+    "LogFormat",
+    "LogPath",
+    "MinVersion",
+    "Name",
+    "Network",
+    "NotSupportedYet",
+    "NotYet",
+    "Number",
+    "OneWorker",
+    "Pattern",
+    "Permissions",
+    "RouteHost",
+    "RoutePath",
+    "RouteRegex",
+    "ServerAddress",
+    "ServerName",
+    "Size",
+    "Text",
+    "Timeout",
+    "WhereToRetry",
+]
+
+#: The default of every optional key: what was not written is left to model.py.
+UNSET: Any = None
+
+#: Balancing methods of the configuration's contract.
+METHODS = ("round_robin", "least_conn", "least_time", "ip_hash", "hash", "random")
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PATH = re.compile(r"/[!-~]*")
+
+
+class NotSupportedYet(ValueError):
+    """A key or value of the contract that is not built yet."""
+
+    def __init__(self) -> None:
+        super().__init__("not supported yet")
+
+
+def _not_yet(_: object) -> Never:
+    raise NotSupportedYet
+
+
+def _folder(info: ValidationInfo) -> str:
+    return str(info.context)
+
+
+def _name(value: object) -> str:
+    name = scalars.text(value)
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the name {quoted(name)} may hold letters, digits and _ . - only, 64 at most")
+    return name
+
+
+def _timeout(value: object) -> float:
+    seconds = scalars.duration(value)
+    if not seconds:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _balance(value: object) -> str:
+    method = value.get("method") if isinstance(value, dict) else value
+    if method not in METHODS:
+        raise ValueError(f"unknown balancing method {quoted(method)}{did_you_mean(method, METHODS)}")
+    if method != value or method != "round_robin":
+        raise NotSupportedYet
+    return method
+
+
+def _one_worker(value: object) -> int:
+    if value == "auto" or scalars.whole(1)(value) > 1:
+        raise NotSupportedYet
+    return 1
+
+
+def _server_address(value: object, info: ValidationInfo) -> Address:
+    return scalars.server_address(value, _folder(info))
+
+
+def _listen(value: object, info: ValidationInfo) -> Address:
+    return scalars.listen_address(value, _folder(info))
+
+
+def _inet_only(address: Address) -> Address:
+    if isinstance(address, UnixAddress):
+        raise ValueError("a udp listener cannot listen on a Unix socket")
+    return address
+
+
+def _file_path(value: object, info: ValidationInfo) -> str:
+    written = scalars.text(value)
+    if not written.isprintable():
+        raise ValueError(f"{quoted(written)} is no path")
+    return os.path.normpath(os.path.join(_folder(info), written))
+
+
+def _log_path(value: object, info: ValidationInfo) -> str:
+    return "-" if value == "-" else _file_path(value, info)
+
+
+def _log_format(value: object) -> str:
+    template = scalars.text(value)
+    if wrong := check_format(template):
+        raise ValueError(wrong)
+    return template
+
+
+def _certificate(path: str) -> str:
+    certificates.certificate(path)
+    return path
+
+
+def _key(path: str) -> str:
+    certificates.public_half(path)
+    return path
+
+
+def _pattern(value: object) -> str:
+    pattern = scalars.text(value)
+    if not pattern.isprintable():
+        raise ValueError(f"{quoted(pattern)} is no pattern of files")
+    return pattern
+
+
+def _route_path(value: object) -> str:
+    path = scalars.text(value)
+    if not _PATH.fullmatch(path) or "?" in path or "#" in path:
+        raise ValueError(f"must begin with / and hold no space, ? or #, not {quoted(path)}")
+    return path
+
+
+def _route_regex(value: object) -> str:
+    regex = scalars.text(value)
+    try:
+        re.compile(regex)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{quoted(regex)} is no regular expression: {error}") from error
+    return regex
+
+
+def _route_host(value: object) -> str:
+    host = scalars.text(value)
+    if host.startswith("*."):
+        return "*." + scalars.host_name(host[2:])
+    return scalars.server_name(host.strip("[]"))
+
+
+def _where_to_retry(value: object) -> frozenset[str]:
+    if value == "off":
+        return frozenset()
+    if not isinstance(value, list) or not value:
+        raise ValueError('must be a list such as [error, timeout], or "off"')
+    known = sorted(NEXT_UPSTREAM_HTTP)
+    for item in value:
+        if item not in known:
+            hint = did_you_mean(item, known) or f" (known: {', '.join(known)}; or off alone)"
+            raise ValueError(f"unknown value {quoted(item)}{hint}")
+    return frozenset(value)
+
+
+NotYet: TypeAlias = Annotated[Any, PlainValidator(_not_yet)]
+Text: TypeAlias = Annotated[str, PlainValidator(scalars.text)]
+Name: TypeAlias = Annotated[str, PlainValidator(_name)]
+Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag)]
+#: From 0 or from 1.
+Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0))]
+Number: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1))]
+OneWorker: TypeAlias = Annotated[int, PlainValidator(_one_worker)]
+#: A duration may be 0, a timeout may not.
+Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration)]
+Timeout: TypeAlias = Annotated[float, PlainValidator(_timeout)]
+Size: TypeAlias = Annotated[int, PlainValidator(scalars.size)]
+Permissions: TypeAlias = Annotated[int, PlainValidator(scalars.permissions)]
+Network: TypeAlias = Annotated[str, PlainValidator(scalars.network)]
+ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name)]
+ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address)]
+Listen: TypeAlias = Annotated[Address, PlainValidator(_listen)]
+InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only)]
+Balance: TypeAlias = Annotated[str, PlainValidator(_balance)]
+MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3"))]
+LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path)]
+LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format)]
+Pattern: TypeAlias = Annotated[str, PlainValidator(_pattern)]
+FilePath: TypeAlias = Annotated[str, PlainValidator(_file_path)]
+#: Files of at least one certificate; a CA bundle is nothing else.
+CertificateFile: TypeAlias = Annotated[FilePath, AfterValidator(_certificate)]
+KeyFile: TypeAlias = Annotated[FilePath, AfterValidator(_key)]
+RoutePath: TypeAlias = Annotated[str, PlainValidator(_route_path)]
+RouteRegex: TypeAlias = Annotated[str, PlainValidator(_route_regex)]
+RouteHost: TypeAlias = Annotated[str, PlainValidator(_route_host)]
+WhereToRetry: TypeAlias = Annotated[frozenset[str], PlainValidator(_where_to_retry)]

@@ -1,0 +1,185 @@
+"""What must the parts of a configuration agree on?
+
+The rules read the trees, not the filled-in forms: a part that the schema found fault with still takes part in every rule
+whose values in it can be read, so that all mistakes come out at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+from pylb.config import scalars
+from pylb.config.document import Document
+from pylb.config.mistakes import Mistake, Path, did_you_mean, quoted
+from pylb.model import Address, InetAddress
+
+__all__ = ["disagreements"]
+
+
+class _Part(NamedTuple):
+    """A pool or a listener as written; `keys` is empty if it is no mapping."""
+
+    document: Document
+    name: str
+    path: Path
+    keys: dict[str, Any]
+
+    def mistake(self, text: str, *below: str | int, at_key: bool = False) -> Mistake:
+        return self.document.mistake((*self.path, *below), text, at_key=at_key)
+
+    def items(self, key: str) -> list[tuple[int, Any]]:
+        """The numbered items of a list below `key`; a scalar is a list of one, what cannot be a list is an empty one."""
+        value = self.keys.get(key)
+        if isinstance(value, list):
+            return list(enumerate(value))
+        return [(0, value)] if isinstance(value, str | int) else []
+
+
+class _Listen(NamedTuple):
+    listener: _Part
+    place: int
+    address: Address
+
+
+def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake]:
+    """Mistakes between parts.  If some file could not be read (not `complete`), nothing is called missing."""
+    pools = list(_parts(documents, "pools"))
+    listeners = list(_parts(documents, "listeners"))
+    yield from _defined_twice(pools)
+    yield from _defined_twice(listeners)
+    yield from chain.from_iterable(map(_about_pool, pools))
+    yield from chain.from_iterable(map(_about_http, listeners))
+    yield from _about_udp(listeners, {pool.name: pool for pool in pools})
+    yield from _same_address(listeners)
+    if complete:
+        yield from _unknown_pools(listeners, {pool.name for pool in pools})
+        if not any(document.tree.get("listeners") for document in documents):
+            yield documents[0].mistake(("listeners",), "no listeners, nothing would be served")
+
+
+def _parts(documents: Iterable[Document], kind: str) -> Iterator[_Part]:
+    for document in documents:
+        parts = document.tree.get(kind)
+        for name, keys in parts.items() if isinstance(parts, dict) else ():
+            yield _Part(document, name, (kind, name), keys if isinstance(keys, dict) else {})
+
+
+def _defined_twice(parts: Iterable[_Part]) -> Iterator[Mistake]:
+    """Within one file a second key of one name is found on reading."""
+    first: dict[str, _Part] = {}
+    for part in parts:
+        before = first.setdefault(part.name, part)
+        if before is not part:
+            yield part.mistake(
+                f"defined twice, first at {before.document.where(before.path, at_key=True)}", at_key=True
+            )
+
+
+def _about_pool(pool: _Part) -> Iterator[Mistake]:
+    servers = [server for _, server in pool.items("servers")]
+    if servers and all(isinstance(server, dict) and server.get("backup") is True for server in servers):
+        yield pool.mistake("every server is a backup, there is none to be a backup for", "servers")
+    tls = pool.keys.get("tls")
+    unnamed = isinstance(tls, dict) and tls.get("verify") is not False and "server_name" not in tls
+    if unnamed and any(map(_is_unix, servers)):
+        yield pool.mistake('"server_name" is missing: a Unix socket has no name to verify', "tls")
+
+
+def _is_unix(server: object) -> bool:
+    address = server.get("address") if isinstance(server, dict) else server
+    return isinstance(address, str) and address.startswith("unix:")
+
+
+def _about_http(listener: _Part) -> Iterator[Mistake]:
+    if listener.keys.get("protocol") != "http":
+        return
+    written = [key for key in ("pool", "routes") if key in listener.keys]
+    if not written:
+        yield listener.mistake('"routes" is missing (or "pool", for all requests)')
+    if len(written) == 2:
+        yield listener.mistake('"pool" is short for one route; write "pool" or "routes", not both', "pool", at_key=True)
+    yield from _about_routes(listener)
+
+
+def _about_routes(listener: _Part) -> Iterator[Mistake]:
+    first: dict[tuple[str, ...], int] = {}
+    for place, route in listener.items("routes"):
+        if not isinstance(route, dict):
+            continue
+        kinds = [kind for kind in ("path", "exact", "regex") if kind in route]
+        if len(kinds) != 1:
+            yield listener.mistake('a route has one of "path", "exact" and "regex"', "routes", place)
+            continue
+        matches = (str(route.get("host", "")).lower(), kinds[0], str(route[kinds[0]]))
+        if first.setdefault(matches, place) != place:
+            before = listener.document.where((*listener.path, "routes", first[matches]))
+            yield listener.mistake(f"never reached, the route at {before} matches the same", "routes", place)
+
+
+def _about_udp(listeners: Iterable[_Part], pools: dict[str, _Part]) -> Iterator[Mistake]:
+    for listener in listeners:
+        pool = pools.get(str(listener.keys.get("pool")))
+        if pool is None or listener.keys.get("protocol") != "udp":
+            continue
+        if any(_is_unix(server) for _, server in pool.items("servers")):
+            text = f"the pool {quoted(pool.name)} has a Unix socket, which is a stream and takes no datagrams"
+            yield listener.mistake(text, "pool")
+        if "tls" in pool.keys:
+            yield listener.mistake(f'the pool {quoted(pool.name)} has "tls", which is for streams', "pool")
+
+
+def _unknown_pools(listeners: Iterable[_Part], known: set[str]) -> Iterator[Mistake]:
+    for listener in listeners:
+        routes = [(("routes", place, "pool"), route) for place, route in listener.items("routes")]
+        for below, holder in [(("pool",), listener.keys), *routes]:
+            name = holder.get("pool") if isinstance(holder, dict) else None
+            if isinstance(name, str) and name and name not in known:
+                yield listener.mistake(f"unknown pool {quoted(name)}{did_you_mean(name, sorted(known))}", *below)
+
+
+def _same_address(listeners: Iterable[_Part]) -> Iterator[Mistake]:
+    """Two sockets on one address, or on one port where one of them has all addresses: the kernel refuses the second.
+
+    IPv6 sockets are V6ONLY, so `[::]` and `0.0.0.0` get on; so do TCP and UDP.
+    """
+    sockets: defaultdict[object, list[_Listen]] = defaultdict(list)
+    for listener in listeners:
+        for mine in _listens(listener) if listener.keys.get("protocol") in ("http", "tcp", "udp") else ():
+            rivals = sockets[_rivalry(mine)]
+            if taken := next((other for other in rivals if _collide(other.address, mine.address)), None):
+                yield listener.mistake(_taken(mine, taken), "listen", mine.place)
+            rivals.append(mine)
+
+
+def _listens(listener: _Part) -> Iterator[_Listen]:
+    for place, written in listener.items("listen"):
+        try:
+            yield _Listen(listener, place, scalars.listen_address(written, listener.document.folder))
+        except ValueError:
+            continue
+
+
+def _rivalry(listen: _Listen) -> object:
+    """What two sockets must share to be able to collide at all."""
+    address = listen.address
+    if not isinstance(address, InetAddress):
+        return address
+    datagrams = listen.listener.keys.get("protocol") == "udp"
+    return datagrams, ":" in address.host, address.port
+
+
+def _collide(one: Address, other: Address) -> bool:
+    return one == other or _takes_all(one) or _takes_all(other)
+
+
+def _takes_all(address: Address) -> bool:
+    return isinstance(address, InetAddress) and ipaddress.ip_address(address.host).is_unspecified
+
+
+def _taken(mine: _Listen, taken: _Listen) -> str:
+    where = taken.listener.document.where((*taken.listener.path, "listen", taken.place))
+    return f"{mine.address} is taken by {quoted(taken.listener.name)}, {taken.address} at {where}"

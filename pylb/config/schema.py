@@ -1,0 +1,282 @@
+"""Which keys does a configuration have, and what may stand there?
+
+One form for each kind of mapping; its keys are the attributes of the object of model.py that it builds, and the contract's
+other forms.  Each form looks at its own part only: what two parts must agree on is in rules.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from pylb import model
+from pylb.config import certificates
+from pylb.config.fields import (
+    UNSET,
+    Balance,
+    CertificateFile,
+    Count,
+    Duration,
+    Flag,
+    InetListen,
+    KeyFile,
+    Listen,
+    LogFormat,
+    LogPath,
+    MinVersion,
+    Name,
+    Network,
+    NotYet,
+    Number,
+    OneWorker,
+    Pattern,
+    Permissions,
+    RouteHost,
+    RoutePath,
+    RouteRegex,
+    ServerAddress,
+    ServerName,
+    Size,
+    Text,
+    Timeout,
+    WhereToRetry,
+)
+from pylb.config.form import Form
+from pylb.config.mistakes import quoted
+
+__all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "TcpForm", "UdpForm"]
+
+_T = TypeVar("_T")
+
+
+def _filled(items: list[_T]) -> list[_T]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _long_form(value: object) -> object:
+    return {"address": value} if isinstance(value, str | int) else value
+
+
+class ServerForm(Form):
+    """One of a pool's servers."""
+
+    builds = model.ServerSpec
+
+    address: ServerAddress
+    weight: Number = UNSET
+    backup: Flag = UNSET
+    down: Flag = UNSET
+    max_fails: Count = UNSET
+    fail_timeout: Duration = UNSET
+    max_conns: Count = UNSET
+    drain: NotYet = UNSET
+    resolve: NotYet = UNSET
+    route: NotYet = UNSET
+    service: NotYet = UNSET
+    slow_start: NotYet = UNSET
+
+
+class KeepaliveForm(Form):
+    """Idle connections towards the servers."""
+
+    builds = model.Keepalive
+
+    connections: Count = UNSET
+    requests: Number = UNSET
+    time: Timeout = UNSET
+    timeout: Timeout = UNSET
+
+
+class UpstreamTLSForm(Form):
+    """TLS towards the servers."""
+
+    builds = model.UpstreamTLS
+
+    verify: Flag = UNSET
+    server_name: ServerName = UNSET
+    ca: CertificateFile = UNSET
+
+    @model_validator(mode="after")
+    def _can_verify(self) -> UpstreamTLSForm:
+        if self.verify is not False and self.ca is UNSET:
+            certificates.system_bundle()
+        return self
+
+
+class PoolForm(Form):
+    """Servers, and how to choose among them."""
+
+    builds = model.PoolSpec
+
+    balance: Balance = UNSET
+    servers: Annotated[list[Annotated[ServerForm, BeforeValidator(_long_form)]], AfterValidator(_filled)]
+    keepalive: KeepaliveForm = UNSET
+    tls: UpstreamTLSForm = UNSET
+    health_check: NotYet = UNSET
+    queue: NotYet = UNSET
+    sticky: NotYet = UNSET
+
+
+class CertificateForm(Form):
+    """A certificate chain and its key."""
+
+    builds = model.Certificate
+
+    cert: CertificateFile
+    key: KeyFile
+
+    @field_validator("key")
+    @classmethod
+    def _fits(cls, key: str, info: ValidationInfo) -> str:
+        if "cert" in info.data:
+            certificates.key_of(key, info.data["cert"])
+        return key
+
+
+class ListenerTLSForm(Form):
+    """TLS towards the clients."""
+
+    builds = model.ListenerTLS
+
+    certificates: Annotated[list[CertificateForm], AfterValidator(_filled)]
+    min_version: MinVersion = UNSET
+    client_ca: NotYet = UNSET
+
+
+class _AnyListenerForm(Form):
+    listen: Annotated[list[Listen], BeforeValidator(_listed), AfterValidator(_filled)]
+    mode: Permissions = UNSET
+    reuseport: Flag = UNSET
+
+    @classmethod
+    def unknown(cls, key: str) -> str:
+        forms: dict[str, type[Form]] = {"http": HttpForm, "tcp": TcpForm, "udp": UdpForm}
+        owners = [protocol for protocol, form in forms.items() if key in form.model_fields]
+        if not owners:
+            return super().unknown(key)
+        return f"{quoted(key)} is not for this protocol, but for {' and '.join(owners)}"
+
+
+class _StreamForm(_AnyListenerForm):
+    tls: ListenerTLSForm = UNSET
+    connect_timeout: Timeout = UNSET
+    timeout: Timeout = UNSET
+    next_upstream_tries: Count = UNSET
+    next_upstream_timeout: Duration = UNSET
+    tcp_nodelay: Flag = UNSET
+    so_keepalive: Flag = UNSET
+    socket_keepalive: Flag = UNSET
+    accept_proxy_protocol: NotYet = UNSET
+    send_proxy_protocol: NotYet = UNSET
+
+
+class TcpForm(_StreamForm):
+    """A TCP listener."""
+
+    builds = model.TcpListener
+
+    protocol: Literal["tcp"]
+    pool: Text
+    half_close: Flag = UNSET
+    next_upstream: Flag = UNSET
+
+
+class UdpForm(_AnyListenerForm):
+    """A UDP listener."""
+
+    builds = model.UdpListener
+
+    protocol: Literal["udp"]
+    listen: Annotated[list[InetListen], BeforeValidator(_listed), AfterValidator(_filled)]
+    pool: Text
+    responses: Count = UNSET
+    requests: Count = UNSET
+    timeout: Timeout = UNSET
+    max_sessions: Number = UNSET
+    accept_proxy_protocol: NotYet = UNSET
+    send_proxy_protocol: NotYet = UNSET
+
+
+class RouteForm(Form):
+    """Which requests go to which pool."""
+
+    builds = model.Route
+
+    pool: Text
+    host: RouteHost = UNSET
+    path: RoutePath = UNSET
+    exact: RoutePath = UNSET
+    regex: RouteRegex = UNSET
+
+
+class HttpForm(_StreamForm):
+    """An HTTP listener; `pool` alone is short for one route with the path `/`."""
+
+    builds = model.HttpListener
+
+    protocol: Literal["http"]
+    pool: Text = UNSET
+    routes: Annotated[list[RouteForm], AfterValidator(_filled)] = UNSET
+    send_timeout: Timeout = UNSET
+    read_timeout: Timeout = UNSET
+    next_upstream: WhereToRetry = UNSET
+    client_max_body_size: Size = UNSET
+    client_header_timeout: Timeout = UNSET
+    client_body_timeout: Timeout = UNSET
+    keepalive_timeout: Duration = UNSET
+
+    def given(self) -> dict[str, Any]:
+        given = super().given()
+        if "pool" in given:
+            given["routes"] = (model.Route(pool=given.pop("pool"), path="/"),)
+        return given
+
+
+class AccessLogForm(Form):
+    """The access log."""
+
+    builds = model.AccessLog
+
+    path: LogPath = UNSET
+    format: LogFormat = UNSET
+
+
+ListenerForm: TypeAlias = Annotated[TcpForm | UdpForm | HttpForm, Field(discriminator="protocol")]
+
+
+class IncludedForm(Form):
+    """A file that another one includes."""
+
+    builds = model.Config
+
+    include: list[Pattern] = []
+    pools: dict[Name, PoolForm] = {}
+    listeners: dict[Name, ListenerForm] = {}
+
+    @classmethod
+    def unknown(cls, key: str) -> str:
+        if key in MainForm.model_fields:
+            return f"{quoted(key)} belongs in the main file; an included one holds pools, listeners and include"
+        return super().unknown(key)
+
+
+class MainForm(IncludedForm):
+    """The main file."""
+
+    workers: OneWorker = UNSET
+    shutdown_timeout: Duration = UNSET
+    trusted_proxies: list[Network] = UNSET
+    max_connections: Count = UNSET
+    access_log: AccessLogForm = UNSET
+    admin: NotYet = UNSET
+    resolver: NotYet = UNSET
+
+    def given(self) -> dict[str, Any]:
+        return {key: value for key, value in super().given().items() if key not in IncludedForm.model_fields}
