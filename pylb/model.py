@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 __all__ = [
     "AccessLog",
@@ -59,6 +59,8 @@ class UnixAddress:
     """The path of a Unix stream socket."""
 
     path: str
+    #: A path needs no look-up.
+    is_literal: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"unix:{self.path}"

@@ -88,7 +88,7 @@ class Lease:
         server = self.server
         server.active -= 1
         if server.health.retry_at is not None and not self._judged:
-            server.health.abandoned(self._epoch)
+            server.health.abandoned(self._epoch, self._picked)
         if not server.usable:
             self._pool._released(server)
 
@@ -137,14 +137,15 @@ class Pool:
         self.name = spec.name
         self.spec = spec
         self.servers: list[Server] = []
-        #: Requests, connections and datagrams that found no server.
+        #: Requests, connections and datagrams that came to a pool without a usable server.
         self.refused = 0
         self._clock = clock
         self._observer: PoolObserver = observer or Unobserved()
         self._tiers: tuple[_Tier, ...] = ()
         self._tier_of: dict[Server, _Tier] = {}
-        #: (when, number, server): ejected servers and the moment after which they may be tried.
+        #: (when, number, server): when to look at an ejected server again; one entry for each of `_awaited`.
         self._returns: list[tuple[float, int, Server]] = []
+        self._awaited: set[Server] = set()
         self._next_return = inf
         self._numbers = 0
         self._refused_at = -inf
@@ -160,19 +161,20 @@ class Pool:
         self._tiers = (primaries, backups)
         self._tier_of = {server: backups if server.spec.backup else primaries for server in self.servers}
         self._returns = []
+        self._awaited = set()
         self._next_return = inf
         lone = len(self.servers) == 1
         now = self._clock()
         for server in self.servers:
             server.health.max_fails = 0 if lone else server.spec.max_fails
-            if lone:
-                server.health.forgive()
             self._settle(server, now)
+            if lone:
+                self._judged(server, server.health.forgive(), "no other server is left", now)
 
     def acquire(self, request: object | None = None, after: Lease | None = None) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
-        Raises NoServerAvailable when none is usable, which is counted.
+        Raises NoServerAvailable when none is usable, which is counted as refused, or when all that are were tried.
         """
         now = self._clock()
         if now > self._next_return:
@@ -199,9 +201,9 @@ class Pool:
         return lease
 
     def _refuse(self, now: float, tried: tuple[Server, ...]) -> NoServerAvailable:
-        self.refused += 1
         if any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
+        self.refused += 1
         self._refused_at = now
         reason = "no usable server: " + ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])
         if not self._refusing:
@@ -217,7 +219,7 @@ class Pool:
         self._judged(server, server.health.succeeded(epoch, picked), "a request succeeded", self._clock())
 
     def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
-        if change is Change.NOTHING:
+        if change is Change.NOTHING or server not in self._tier_of:
             return
         self._settle(server, now)
         if change is not Change.EXTENDED:
@@ -236,15 +238,18 @@ class Pool:
         """Tell the method of a change, and remember when the server may be tried again."""
         self._refresh(server, now)
         due = server.health.retry_at
-        if due is not None and not server.usable:
+        if due is not None and now <= due and server not in self._awaited:
+            self._awaited.add(server)
             self._numbers += 1
             heappush(self._returns, (due, self._numbers, server))
             self._next_return = self._returns[0][0]
 
     def _bring_back(self, now: float) -> None:
-        """Look at every server whose time has come; an entry that is out of date does no harm."""
+        """Look at every server whose time has come; whose pause was extended meanwhile is looked at again later."""
         while self._returns and now > self._returns[0][0]:
-            self._refresh(heappop(self._returns)[2], now)
+            server = heappop(self._returns)[2]
+            self._awaited.remove(server)
+            self._settle(server, now)
         self._next_return = self._returns[0][0] if self._returns else inf
 
     def __repr__(self) -> str:
@@ -252,5 +257,5 @@ class Pool:
 
 
 def make_pool(spec: PoolSpec, clock: Callable[[], float], observer: PoolObserver | None = None) -> Pool:
-    """A pool of the servers as they are written; host names must be looked up before (pylb.proxy.resolve)."""
-    return Pool(spec, [Server(server) for server in spec.servers], clock, observer)
+    """A pool of the servers as they are written.  A host name is down until it has been looked up (pylb.proxy.resolve)."""
+    return Pool(spec, [Server(server, down=not server.address.is_literal) for server in spec.servers], clock, observer)
