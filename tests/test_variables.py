@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import re
+from pathlib import Path
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +21,7 @@ class SplitTemplateTests(SynchronousTestCase):
         """Braces that do not enclose a name belong to the text."""
         self.assertEqual(split_template("{$status}"), (["{", "}"], ["status"]))
 
+    @settings(deadline=None)
     @given(st.lists(st.sampled_from(sorted(VARIABLES)), min_size=1))
     def test_names_are_found_again(self, names: list[str]) -> None:
         """Every name that a template is made of is found, in its order."""
@@ -45,8 +49,16 @@ class CheckFormatTests(SynchronousTestCase):
         }.items():
             self.assertEqual(check_format(text), mistake)
 
+    @settings(deadline=None)
     @given(st.text())
     def test_any_text(self, text: str) -> None:
         """Any text is a format or has a mistake that is told in one line."""
         mistake = check_format(text)
         self.assertTrue(mistake is None or "\n" not in mistake.replace(text, ""))
+
+
+class DocumentationTests(SynchronousTestCase):
+    def test_every_variable_has_an_entry(self) -> None:
+        """docs/access-log.md has a line for each variable and for nothing else, in alphabetical order."""
+        page = (Path(__file__).parent.parent / "docs" / "access-log.md").read_text(encoding="utf-8")
+        self.assertEqual(re.findall(r"^\| `\$(\w+)` \|", page, re.MULTILINE), sorted(VARIABLES))

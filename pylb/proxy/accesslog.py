@@ -7,13 +7,13 @@ it once, at the end; the time of writing is the record's end.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
 from pylb import model
 from pylb.proxy.logfile import LogFile
-from pylb.proxy.logformat import Moment, compile_format
+from pylb.proxy.logformat import Line, Moment, compile_format
 
 __all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
 
@@ -88,19 +88,22 @@ class Record:
 
 
 class AccessLog:
-    """Writes records as lines of one format.
+    """Writes records to a file as `lines` (see `compile_format`) say.
 
     `clock` reads monotonic seconds and is the one that `Record.started` was read from, `wall` reads seconds since 1970.
-    Raises ValueError for what is no format.
     """
 
     __slots__ = ("_clock", "_file", "_lines", "_moment", "_wall")
 
     def __init__(
-        self, file: LogFile, format: str, clock: Callable[[], float], wall: Callable[[], float] = time.time
+        self,
+        file: LogFile,
+        lines: Mapping[str, Line],
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._file = file
-        self._lines = compile_format(format)
+        self._lines = lines
         self._clock = clock
         self._wall = wall
         self._moment = Moment(clock(), wall())
@@ -143,7 +146,11 @@ def open_access_log(
     clock: Callable[[], float],
     wall: Callable[[], float] = time.time,
 ) -> AccessLog | NullLog:
-    """The access log that the operator asked for.  Raises OSError, which names the path, when it cannot be opened."""
+    """The access log that the operator asked for.
+
+    Raises OSError, which names the path, when it cannot be opened, and ValueError when the format is none.
+    """
     if spec is None:
         return NullLog()
-    return AccessLog(LogFile(reactor, spec.path), spec.format, clock, wall)
+    lines = compile_format(spec.format)
+    return AccessLog(LogFile(reactor, spec.path), lines, clock, wall)

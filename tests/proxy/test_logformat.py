@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.proxy.accesslog import Record
-from pylb.proxy.logformat import _OF_RECORD, _OF_TRY, Moment, compile_format
+from pylb.proxy.logformat import (
+    _HTTP,
+    _HTTP_JSON,
+    _JSON_TRY,
+    _OF_RECORD,
+    _OF_TRY,
+    _STREAM,
+    Moment,
+    _text,
+    compile_format,
+)
 from pylb.variables import VARIABLES
 
 WALL = 1795416354.25  # 23 November 2026, 06:45:54 UTC
@@ -158,8 +170,6 @@ class TemplateTests(_InUtc):
 
     def test_remembered_texts_are_bounded(self) -> None:
         """However many and long the texts that clients send, few and short ones are remembered."""
-        from pylb.proxy.logformat import _text
-
         for n in range(3000):
             self.assertEqual(_text[b"/%d" % n], f"/{n}")
         self.assertEqual(_text[b"x" * 10_000], "x" * 10_000)
@@ -241,6 +251,7 @@ TEMPLATE = " ".join(f'"${name}"' for name in sorted(VARIABLES))
 
 
 class AnyFieldTests(_InUtc):
+    @settings(deadline=None)
     @given(st.sampled_from(["http", "tcp", "udp"]), st.fixed_dictionaries(FIELDS), st.lists(TEXT, max_size=3))
     def test_one_line(self, protocol: str, fields: dict[str, Any], servers: list[str]) -> None:
         """Whatever the fields hold, a record is one line: ASCII, no control character, no quote from a field."""
@@ -254,3 +265,22 @@ class AnyFieldTests(_InUtc):
             self.assertTrue(line.isascii() and line.isprintable(), line)
         self.assertEqual(line.count('"'), 2 * len(VARIABLES))
         self.assertEqual(json.loads(self.line("json", record))["listener"], fields["listener"] or None)
+
+
+class DocumentationTests(SynchronousTestCase):
+    page = (Path(__file__).parents[2] / "docs" / "access-log.md").read_text(encoding="utf-8")
+
+    def test_combined(self) -> None:
+        """docs/access-log.md shows both forms of `combined` as they are."""
+        self.assertIn(f"\n{_HTTP}\n", self.page)
+        self.assertIn(f"\n{_STREAM}\n", self.page)
+
+    def test_json_keys(self) -> None:
+        """docs/access-log.md names each key of `json`, and no other."""
+        table = self.page.partition("\n## json\n")[2].partition("\n## ")[0]
+        rows = [line for line in table.splitlines() if line.startswith("| `")]
+        keys = {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+        self.assertEqual(keys, set(_HTTP_JSON))
+        self.assertEqual(
+            set(re.findall(r"`(\w+)`", next(row for row in rows if "`tries`" in row))), {"tries", *_JSON_TRY}
+        )
