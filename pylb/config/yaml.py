@@ -49,10 +49,13 @@ class NotYaml(Exception):
         self.text = text
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's, resolving nothing but `_PLAIN`."""
+def _loader(base: Any) -> Any:
+    """PyYAML's `base`, resolving nothing but `_PLAIN`."""
+    resolvers = {None: [(_TAG + name, form) for name, form in _PLAIN.items()]}
+    return type("Loader", (base,), {"yaml_implicit_resolvers": resolvers})
 
-    yaml_implicit_resolvers = {None: [(_TAG + name, form) for name, form in _PLAIN.items()]}
+
+_Loader = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def parse(data: bytes) -> tuple[Tree, Reading]:
