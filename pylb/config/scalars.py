@@ -42,6 +42,7 @@ _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _LARGEST_SIZE = 2**63 - 1
 _LARGEST = 2**31 - 1
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[^:]*)")
+_BARE_IPV6 = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _LONGEST_SOCKET_PATH = 107
 _PERMISSIONS = re.compile(r"0[0-7]{3}")
@@ -184,7 +185,7 @@ def _inet(written: str) -> InetAddress:
 def _no_address(written: str) -> str:
     if ":" not in written or written.endswith("]"):
         return f"{quoted(written)} has no port"
-    if written.count(":") > 1 and "[" not in written:
+    if _BARE_IPV6.fullmatch(written):
         return f"{quoted(written)} is no address; an IPv6 address stands in brackets: [::1]:80"
     return f"{quoted(written)} is no address"
 
