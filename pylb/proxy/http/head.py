@@ -1,0 +1,229 @@
+"""What does the head of a message say?
+
+Bytes in, a `RequestHead` or a `ResponseHead` out, or `BadHead`.  The rules:
+
+- One expression validates the whole header block: tokens for names, no space before the colon, no folding, CRLF and
+  nothing else between lines, no control characters.  What it does not match is refused, never repaired.
+- Only the headers that decide something are looked at; the others are carried.  Nothing is forwarded as it was
+  received: `Fields.block` is written anew from what was parsed.
+- A request says without doubt where it goes: one target, one valid host, no dot segments in the path (servers that
+  resolve `/public/../admin` would see another path than the one that was routed).
+- The header block is often the very same bytes on every request of a connection, so parsed ones are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = [
+    "MAX_BLOCK",
+    "MAX_FIELDS",
+    "MAX_REQUEST_LINE",
+    "BadHead",
+    "Fields",
+    "RequestHead",
+    "ResponseHead",
+    "parse_fields",
+    "parse_request",
+    "parse_request_line",
+    "parse_response",
+]
+
+#: Bytes of a request line without its CRLF; longer is 414.
+MAX_REQUEST_LINE: Final = 8 * 1024
+#: Bytes and lines of a header block; more is 431.
+MAX_BLOCK: Final = 32 * 1024
+MAX_FIELDS: Final = 100
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]"
+_BLOCK = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _VALUE))
+_REQUEST_LINE = re.compile(rb"(%b++) ([\x21\x22\x24-\x7e]++) HTTP/(\d)\.(\d)" % _TOKEN)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: (%b*+))?" % _VALUE)
+_HOST = re.compile(rb"(?:[0-9A-Za-z._~-]++|\[[0-9A-Fa-f:.]++\])(?::\d{1,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*+)", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(rb"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|;|%2f|%5c|%3b|\Z)", re.IGNORECASE)
+
+#: Parsed blocks: how many are kept, and how long one may be to be worth it.
+_KEPT_BLOCKS: Final = 512
+_KEPT_BLOCK_SIZE: Final = 2 * 1024
+
+
+class BadHead(Exception):
+    """The message cannot be understood in exactly one way: `status` is the answer if it was a request."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Fields:
+    """A validated header block.  Shared by all messages that brought the same bytes: nobody changes it.
+
+    `lines` are (name in lower case, whole line written anew) in order; `values` all values of a name in order.
+    """
+
+    __slots__ = ("connection", "forward", "lines", "values")
+
+    def __init__(self, lines: list[tuple[bytes, bytes]], values: dict[bytes, list[bytes]]) -> None:
+        self.lines = lines
+        self.values = values
+        #: The options of `Connection` in lower case.
+        self.connection = frozenset(self.elements(b"connection"))
+        #: The lines that travel on, once `headers` has sorted them out.
+        self.forward: bytes | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fields) and self.lines == other.lines
+
+    def __repr__(self) -> str:
+        return f"<Fields {self.block!r}>"
+
+    @property
+    def block(self) -> bytes:
+        """All lines, each with its CRLF."""
+        return b"".join([line for _, line in self.lines])
+
+    def first(self, name: bytes) -> bytes:
+        """The first value of `name` (lower case), or nothing."""
+        values = self.values.get(name)
+        return values[0] if values else b""
+
+    def elements(self, name: bytes) -> list[bytes]:
+        """The elements of a comma-separated list, over all its lines, in lower case."""
+        values = self.values.get(name)
+        if not values:
+            return []
+        return [element for part in b",".join(values).lower().split(b",") if (element := part.strip(b" \t"))]
+
+
+class RequestHead:
+    """A request line and its fields.  `target` is in origin form (or `*`); `host` is empty only in HTTP/1.0."""
+
+    __slots__ = ("fields", "host", "method", "minor", "target")
+
+    def __init__(self, method: bytes, target: bytes, minor: int, host: bytes, fields: Fields) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.host = host
+        self.fields = fields
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants to use the connection again."""
+        if self.minor:
+            return b"close" not in self.fields.connection
+        return b"keep-alive" in self.fields.connection and b"close" not in self.fields.connection
+
+
+class ResponseHead:
+    """A status line and its fields."""
+
+    __slots__ = ("fields", "minor", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields = fields
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the server may be asked again on the connection: HTTP/1.0 servers are not."""
+        return self.minor == 1 and b"close" not in self.fields.connection
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """What the client asks.  `head` ends with the CRLF of its last line, without the empty one; raises BadHead."""
+    line, _, block = head.partition(b"\r\n")
+    method, target, minor = parse_request_line(line)
+    fields = _kept_fields(block, _request_blocks)
+    hosts = fields.values.get(b"host", ())
+    if len(hosts) > 1 or (minor and not hosts):
+        raise BadHead(400, "not exactly one Host")
+    host = hosts[0] if hosts else b""
+    if hosts and not _HOST.fullmatch(host):
+        raise BadHead(400, "invalid Host")
+    if target[0] != 0x2F:
+        host, target = _other_target(method, target, host)
+    if (b"." in target or b"%" in target) and _DOT_SEGMENT.search(target.partition(b"?")[0]):
+        raise BadHead(400, "dot segment in the path")
+    return RequestHead(method, target, minor, host, fields)
+
+
+def parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
+    """Method, target as sent, minor version; raises BadHead."""
+    if len(line) > MAX_REQUEST_LINE:
+        raise BadHead(414, "request line too long")
+    matched = _REQUEST_LINE.fullmatch(line)
+    if matched is None:
+        raise BadHead(400, "malformed request line")
+    method, target, major, minor = matched.groups()
+    if major != b"1" or minor not in b"01":
+        raise BadHead(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if method in (b"CONNECT", b"TRACE"):
+        raise BadHead(405, "method refused")
+    return method, target, int(minor)
+
+
+def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """Host and target of a request whose target is not a path: its own authority wins over Host."""
+    if target == b"*" and method == b"OPTIONS":
+        return host, target
+    matched = _ABSOLUTE.fullmatch(target)
+    if matched is None or not _HOST.fullmatch(matched[1]):
+        raise BadHead(400, "malformed target")
+    authority, path = matched.groups()
+    if not path and method == b"OPTIONS":
+        return authority, b"*"
+    return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """What the server answers; `head` as for requests; raises BadHead (whose status means nothing here)."""
+    line, _, block = head.partition(b"\r\n")
+    matched = _STATUS_LINE.fullmatch(line)
+    if matched is None:
+        raise BadHead(502, "malformed status line")
+    minor, status, reason = matched.groups()
+    return ResponseHead(int(status), reason or b"", int(minor), _kept_fields(block, _response_blocks))
+
+
+def parse_fields(block: bytes) -> Fields:
+    """A header or trailer block, every line with its CRLF; raises BadHead."""
+    if len(block) > MAX_BLOCK or block.count(b"\n") > MAX_FIELDS:
+        raise BadHead(431, "header block too large")
+    if not _BLOCK.fullmatch(block):
+        raise BadHead(400, "malformed header block")
+    lines = []
+    values: dict[bytes, list[bytes]] = {}
+    for line in block.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        value = value.strip(b" \t")
+        lower = name.lower()
+        lines.append((lower, b"%b: %b\r\n" % (name, value)))
+        values.setdefault(lower, []).append(value)
+    return Fields(lines, values)
+
+
+_request_blocks: dict[bytes, Fields] = {}
+_response_blocks: dict[bytes, Fields] = {}
+
+
+def _kept_fields(block: bytes, kept: dict[bytes, Fields]) -> Fields:
+    fields = kept.get(block)
+    if fields is None:
+        fields = parse_fields(block)
+        if len(block) <= _KEPT_BLOCK_SIZE:
+            if len(kept) >= _KEPT_BLOCKS:
+                kept.clear()
+            kept[block] = fields
+    return fields

@@ -1,0 +1,98 @@
+"""Which headers travel on, and what does pylb write itself?
+
+- First everything goes that concerns one connection only: the hop-by-hop headers and what `Connection` nominates.  A
+  nomination cannot remove what pylb writes itself (Host, the framing, X-Forwarded-*), because that comes afterwards.
+- Of a request, names of anything but letters, digits and hyphens go too: servers that map `-` and `_` to one variable
+  would take `X_Forwarded_For` for ours.
+- All others keep their order, their repetitions and their spelling.  Date and Server pass through; there is no Via.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE
+from pylb.proxy.http.head import Fields, RequestHead, ResponseHead
+
+__all__ = ["UPGRADE_LINES", "framing_line", "request_bytes", "response_bytes", "trailer_block"]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+#: `Proxy` becomes HTTP_PROXY in CGI programs, which then send their own requests where the client wants.
+_OURS_IN_REQUESTS = frozenset(
+    {b"expect", b"host", b"proxy", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"}
+)
+_REQUEST_DROPPED = _HOP_BY_HOP | _FRAMING | _OURS_IN_REQUESTS
+_RESPONSE_DROPPED = _HOP_BY_HOP | _FRAMING
+#: Fields that decide about the message, its way or its reader's rights have no place behind the body.
+_TRAILERS_DROPPED = (
+    _REQUEST_DROPPED
+    | {b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"cookie"}
+    | {b"max-forwards", b"range", b"set-cookie", b"trailer"}
+)
+
+_PLAIN_NAME = re.compile(rb"[0-9a-z-]++")
+
+UPGRADE_LINES = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+"""Asks a server, or tells a client, to leave HTTP for WebSocket."""
+
+
+def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) -> bytes:
+    """The head for the server.  `extra` are further lines (X-Forwarded-*, Upgrade), each with its CRLF.
+
+    An HTTP/1.0 client cannot be sent a 100, so its Expect ends here.
+    """
+    fields = head.fields
+    forward = fields.forward
+    if forward is None:
+        forward = fields.forward = _travelling(fields, _REQUEST_DROPPED, plain=True)
+    if b"expect" in fields.values and head.minor:
+        extra += b"Expect: %b\r\n" % fields.first(b"expect")
+    if not framing and b"content-length" not in fields.values:
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (head.method, head.target, host, forward, extra)
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (
+        head.method,
+        head.target,
+        host,
+        forward,
+        extra,
+        framing_line(framing),
+    )
+
+
+def response_bytes(head: ResponseHead, framing_line: bytes, connection_line: bytes) -> bytes:
+    """The head for the client; both lines are whole, with CRLF, or empty."""
+    fields = head.fields
+    forward = fields.forward
+    if forward is None:
+        forward = fields.forward = _travelling(fields, _RESPONSE_DROPPED, plain=False)
+    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (head.status, head.reason, forward, framing_line, connection_line)
+
+
+def trailer_block(fields: Fields | None) -> bytes:
+    """The trailers that travel on."""
+    return _travelling(fields, _TRAILERS_DROPPED, plain=True) if fields else b""
+
+
+def framing_line(framing: int) -> bytes:
+    """The header that announces a body; none for one that lasts until the end of the connection."""
+    if framing == CHUNKED:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"" if framing == UNTIL_CLOSE else b"Content-Length: %d\r\n" % framing
+
+
+def _travelling(fields: Fields, dropped: frozenset[bytes], *, plain: bool) -> bytes:
+    dropped = dropped | fields.connection
+    return b"".join(
+        [line for name, line in fields.lines if name not in dropped and (not plain or _PLAIN_NAME.fullmatch(name))]
+    )

@@ -1,0 +1,73 @@
+"""Is the head whole yet?
+
+Collects what arrives until the blank line, within limits.  What cannot become a valid head is refused as soon as that is
+certain, so that a client that speaks something else gets an answer and not a timeout.
+"""
+
+from __future__ import annotations
+
+from pylb.proxy.http.head import MAX_BLOCK, MAX_REQUEST_LINE, BadHead, parse_request_line
+
+__all__ = ["HeadReader", "RequestReader"]
+
+
+class HeadReader:
+    """Bytes of the next head; `rest` is what came behind it."""
+
+    __slots__ = ("_buffer", "_line_seen", "rest")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._line_seen = False
+        self.rest = b""
+
+    @property
+    def started(self) -> bool:
+        """Whether a head has begun and is not whole."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """The head without its blank line once it is whole; raises BadHead."""
+        searched = len(self._buffer)
+        if searched:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n", max(0, searched - 3))
+        if end < 0:
+            self._check(data)
+            self._buffer = data
+            return None
+        self._buffer = b""
+        self._line_seen = False
+        self.rest = data[end + 4 :]
+        return data[: end + 2]
+
+    def _check(self, data: bytes) -> None:
+        line_end = data.find(b"\r\n")
+        if line_end < 0 and len(data) > MAX_REQUEST_LINE + 1:
+            raise BadHead(414, "request line too long")
+        if line_end >= 0 and len(data) - line_end > MAX_BLOCK + 3:
+            raise BadHead(431, "header block too large")
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise BadHead(400, "line without CRLF")
+        if line_end >= 0 and not self._line_seen:
+            self._line_seen = True
+            self._check_line(data[:line_end])
+
+    def _check_line(self, line: bytes) -> None:
+        """Raise BadHead if no head begins so."""
+
+
+class RequestReader(HeadReader):
+    """Also passes over empty lines before the request line, which old clients send behind a body."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> bytes | None:
+        if not self._line_seen and (self._buffer or data)[:1] == b"\r":
+            data, self._buffer = self._buffer + data, b""
+            while data.startswith(b"\r\n"):
+                data = data[2:]
+        return super().feed(data)
+
+    def _check_line(self, line: bytes) -> None:
+        parse_request_line(line)
