@@ -70,13 +70,11 @@ def _mistake(form: type[Form], document: Document, error: ErrorDetails) -> Mista
     if kind == "value_error":
         return _wrong_value(document, path, error)
     if error["input"] is None:
-        return document.mistake(path, _NO_VALUE)
+        return document.mistake(path, _NO_VALUE, at_key=True)
     if kind == "union_tag_not_found":
         return document.mistake(path, '"protocol" is missing (http, tcp or udp)')
     if kind == "union_tag_invalid":
-        protocol = error["input"]["protocol"]
-        hint = did_you_mean(protocol, PROTOCOLS) or ", must be http, tcp or udp"
-        return document.mistake((*path, "protocol"), f"unknown protocol {quoted(protocol)}{hint}")
+        return _wrong_protocol(document, (*path, "protocol"), error["input"]["protocol"])
     return document.mistake(path, "must be a list" if kind == "list_type" else "must be a mapping")
 
 
@@ -86,7 +84,16 @@ def _wrong_value(document: Document, path: Path, error: ErrorDetails) -> Mistake
         return document.mistake(path, str(cause), at_key=True)
     if path[-1] == "[key]":
         return document.mistake(path[:-1], str(cause), at_key=True)
-    return document.mistake(path, _NO_VALUE if error["input"] is None else str(cause))
+    if error["input"] is None:
+        return document.mistake(path, _NO_VALUE, at_key=True)
+    return document.mistake(path, str(cause))
+
+
+def _wrong_protocol(document: Document, path: Path, protocol: object) -> Mistake:
+    if protocol is None:
+        return document.mistake(path, _NO_VALUE, at_key=True)
+    hint = did_you_mean(protocol, PROTOCOLS) or ", must be http, tcp or udp"
+    return document.mistake(path, f"unknown protocol {quoted(protocol)}{hint}")
 
 
 def _without_protocol(steps: Path) -> Path:
