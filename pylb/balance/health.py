@@ -79,21 +79,21 @@ class Health:
         if epoch != self.epoch:
             return Change.NOTHING
         if self.ejected:
-            self.forgive()
-            return Change.RECOVERED
+            return self.forgive()
         if picked - self.failed_at > self.fail_timeout:
             self.fails = 0
         return Change.NOTHING
 
-    def abandoned(self, epoch: int) -> Change:
-        """A lease of `epoch` ended without a verdict."""
-        if not self.ejected or epoch != self.epoch:
-            return Change.NOTHING
-        self.retry_at = -inf
-        return Change.EXTENDED
+    def abandoned(self, epoch: int, picked: float) -> None:
+        """A lease of `epoch`, given at `picked`, ended without a verdict."""
+        # Only the latest trial opens the door: a later one, or a later failure, has moved `retry_at` on.
+        if epoch == self.epoch and self.retry_at == picked + self.fail_timeout:
+            self.retry_at = -inf
 
-    def forgive(self) -> None:
+    def forgive(self) -> Change:
         """Forget every failure and begin a new epoch."""
+        change = Change.RECOVERED if self.ejected else Change.NOTHING
         self.fails = 0
         self.retry_at = None
         self.epoch += 1
+        return change

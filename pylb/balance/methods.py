@@ -65,6 +65,8 @@ class RoundRobin:
     a a b a c a a (ngx_http_upstream_get_peer).  Servers of equal weight gain alike, so only the picked one moves among
     them: a heap for each distinct weight, with what the group has gained kept apart, gives the same order at the cost
     of the number of distinct weights and the logarithm of that of servers.
+
+    nginx lowers the weight of a server that failed for some rounds; here the pause alone is what a failure costs.
     """
 
     def __init__(self, servers: Sequence[Server]) -> None:
