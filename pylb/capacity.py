@@ -1,0 +1,51 @@
+"""How many clients can this process serve with the descriptors it may open?
+
+A proxied connection takes two descriptors and a UDP session one; some are kept aside for listening sockets, logs and the
+reactor.  UDP comes off first, so that a full session table leaves the streams what they were promised.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+from pylb.model import Config, UdpListener
+
+__all__ = ["Capacity", "capacity", "raise_descriptor_limit"]
+
+#: Descriptors that are not for clients.
+RESERVED = 64
+MAX_SESSIONS = 65_536
+#: What stands for an unlimited number of descriptors.
+UNLIMITED = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a process can hold at once."""
+
+    descriptors: int
+    connections: int
+    #: UDP sessions by listener.
+    sessions: dict[str, int]
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):  # a sandbox may forbid what the kernel would allow
+            pass
+    return UNLIMITED if soft == resource.RLIM_INFINITY else soft
+
+
+def capacity(config: Config, descriptors: int) -> Capacity:
+    """How `descriptors` are shared out; never less than one connection and one session a listener."""
+    udp = [listener for listener in config.listeners.values() if isinstance(listener, UdpListener)]
+    share = max(1, min(MAX_SESSIONS, descriptors // 4 // max(1, len(udp))))
+    sessions = {listener.name: listener.max_sessions or share for listener in udp}
+    possible = max(1, (descriptors - RESERVED - sum(sessions.values())) // 2)
+    return Capacity(descriptors, min(config.max_connections or possible, possible), sessions)

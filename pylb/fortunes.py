@@ -1,0 +1,40 @@
+"""What does the operator hear of servers and pools?  One line for each change of fortune, none for a request."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from pylb.balance.health import Change
+from pylb.balance.pool import Pool
+from pylb.balance.server import Server
+
+__all__ = ["Fortunes"]
+
+
+class Fortunes:
+    """The observer of every pool: logs what becomes of its servers."""
+
+    _log = Logger()
+
+    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+        if change is Change.EJECTED:
+            self._log.warn(
+                "pool {pool}: {server} is out for {pause:g} s: {reason}",
+                pool=pool.name,
+                server=server.name,
+                pause=server.health.fail_timeout,
+                reason=reason,
+            )
+        else:
+            self._log.info("pool {pool}: {server} is back: {reason}", pool=pool.name, server=server.name, reason=reason)
+
+    def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
+        if usable:
+            self._log.info(
+                "pool {pool} is usable again ({refused} refused since the start): {reason}",
+                pool=pool.name,
+                refused=pool.refused,
+                reason=reason,
+            )
+        else:
+            self._log.error("pool {pool} refuses clients: {reason}", pool=pool.name, reason=reason)

@@ -1,0 +1,199 @@
+"""How do the parts become a load balancer?
+
+`LoadBalancer` is an ordinary Twisted service.  Making one takes everything that can fail (certificates, sockets, the access
+log), so that a mistake stops it before anything has started; starting it looks the host names up and then accepts; stopping
+it lets what runs finish for `shutdown_timeout`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from pylb import __version__
+from pylb.balance.pool import make_pool
+from pylb.capacity import capacity, raise_descriptor_limit
+from pylb.config import from_dict
+from pylb.fortunes import Fortunes
+from pylb.model import Config, HttpListener, TcpListener, UdpListener
+from pylb.proxy.accesslog import open_access_log
+from pylb.proxy.connections import Connections
+from pylb.proxy.http.client import HttpFactory
+from pylb.proxy.listen import Bound, bind, listen_stream
+from pylb.proxy.resolve import Names
+from pylb.proxy.tcp import TcpFactory
+from pylb.proxy.tls import ClientTLS, ServerTLS
+from pylb.proxy.udp import UdpProxy, listen_udp
+from pylb.proxy.upstream import Limits, Upstream
+
+__all__ = ["LoadBalancer"]
+
+_log = Logger()
+
+
+class LoadBalancer(Service):
+    """Serves a configuration, under twistd or as the child of any service of yours.
+
+    `reactor` None is the installed one; `clock` reads monotonic seconds.  Raises OSError, `OpenSSL.SSL.Error` or
+    `pylb.proxy.listen.BindError` when it cannot have what the configuration asks for; nothing is left open then.
+    """
+
+    def __init__(self, config: Config, reactor: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self.reactor = _installed_reactor() if reactor is None else reactor
+        self.clock = clock
+        #: Fires with None once clients are accepted.
+        self.ready: Deferred[None] = Deferred()
+        self.pools = {name: make_pool(spec, clock, Fortunes()) for name, spec in config.pools.items()}
+        self.capacity = capacity(config, raise_descriptor_limit())
+        self._connections = Connections(self.capacity.connections)
+        self._connections.full_changed = self._pause
+        self._names = Names(self.reactor, self.pools.values())
+        self._client_tls = {name: ClientTLS(spec.tls) for name, spec in config.pools.items() if spec.tls}
+        self._server_tls = {
+            name: ServerTLS(listener.tls)
+            for name, listener in config.listeners.items()
+            if not isinstance(listener, UdpListener) and listener.tls
+        }
+        self._ports: list[tuple[str, IListeningPort]] = []
+        self._factories: dict[str, IProtocolFactory] = {}
+        self._udp: dict[str, UdpProxy] = {}
+        self._deadline: IDelayedCall | None = None
+        self._bound = bind(config.listeners.values())
+        try:
+            self._access_log = open_access_log(config.access_log, self.reactor, clock)
+        except OSError:
+            self.close()
+            raise
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], reactor: Any = None) -> LoadBalancer:
+        """A load balancer from a mapping with the keys of the configuration file; raises also `pylb.config.ConfigError`."""
+        return cls(from_dict(data), reactor)
+
+    def addresses(self, listener: str) -> list[IAddress]:
+        """Where `listener` listens, once `ready`."""
+        return [port.getHost() for name, port in self._ports if name == listener]
+
+    def startService(self) -> None:
+        super().startService()
+        self._names.start().addCallback(self._serve)
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
+        super().stopService()
+        self._names.stop()
+        for _, port in self._ports:
+            port.stopListening()
+        self.close()
+        ends = [self._connections.drain()]
+        for proxy in self._udp.values():
+            proxy.stop()
+            ends.append(proxy.idle())
+        self._deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
+        return DeferredList(ends).addCallback(self._stopped)
+
+    def abort(self) -> None:
+        """Close whatever still runs."""
+        self._connections.abort()
+        for proxy in self._udp.values():
+            proxy.abort()
+
+    def close(self) -> None:
+        """Give the sockets back; for a load balancer that was made and is not going to be started."""
+        for bound in self._bound:
+            bound.close()
+        self._bound.clear()
+
+    def reopen_log(self) -> None:
+        """Go on in a new access log of the same path: the old one was moved away."""
+        self._access_log.reopen()
+
+    def _serve(self, _: None) -> None:
+        for bound in self._bound:
+            self._ports.append((bound.listener.name, self._listen(bound)))
+        _log.info("pylb {version} serves", version=__version__)
+        for name, port in self._ports:
+            _log.info(
+                "listener {name}: {protocol} on {address}",
+                name=name,
+                protocol=self.config.listeners[name].protocol,
+                address=port.getHost(),
+            )
+        _log.info(
+            "room for {connections} connections and {sessions} UDP sessions",
+            connections=self.capacity.connections,
+            sessions=sum(self.capacity.sessions.values()),
+        )
+        self.ready.callback(None)
+
+    def _stopped(self, _: object) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        for factory in self._factories.values():
+            if isinstance(factory, HttpFactory):
+                factory.close()
+        self._access_log.close()
+
+    def _pause(self, full: bool) -> None:
+        """Clients beyond the limit wait in the kernel's queue."""
+        for name, port in self._ports:
+            if name in self._factories:
+                port.stopReading() if full else port.startReading()
+
+    def _listen(self, bound: Bound) -> IListeningPort:
+        listener = bound.listener
+        if isinstance(listener, UdpListener):
+            return listen_udp(self.reactor, bound.socket, self._udp_proxy(listener))
+        factory = self._factories.get(listener.name) or self._stream_factory(listener)
+        self._factories[listener.name] = factory
+        tls = self._server_tls.get(listener.name)
+        return listen_stream(self.reactor, bound, TLSMemoryBIOFactory(tls, False, factory) if tls else factory)
+
+    def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
+        if spec.name not in self._udp:
+            self._udp[spec.name] = UdpProxy(
+                spec,
+                self.pools[spec.pool],
+                self.reactor,
+                self.clock,
+                self._access_log,
+                self.capacity.sessions[spec.name],
+            )
+        return self._udp[spec.name]
+
+    def _stream_factory(self, spec: TcpListener | HttpListener) -> TcpFactory | HttpFactory:
+        if isinstance(spec, TcpListener):
+            upstream = self._upstream(spec, spec.pool, spec.next_upstream)
+            return TcpFactory(spec, upstream, self.reactor, self.clock, self._connections, self._access_log)
+        upstreams = {
+            route.pool: self._upstream(spec, route.pool, bool(spec.next_upstream & {"error", "timeout"}))
+            for route in spec.routes
+        }
+        return HttpFactory(
+            spec, upstreams, self.reactor, self.clock, self._connections, self._access_log, self.config.trusted_proxies
+        )
+
+    def _upstream(self, spec: TcpListener | HttpListener, pool: str, retry: bool) -> Upstream:
+        limits = Limits(
+            connect_timeout=spec.connect_timeout,
+            tries=spec.next_upstream_tries,
+            timeout=spec.next_upstream_timeout,
+            enabled=retry,
+            tcp_nodelay=spec.tcp_nodelay,
+            keepalive=spec.socket_keepalive,
+        )
+        return Upstream(self.reactor, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
+
+
+def _installed_reactor() -> Any:
+    from twisted.internet import reactor
+
+    return reactor

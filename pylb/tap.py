@@ -1,0 +1,108 @@
+"""What does `twistd pylb` make of its command line?
+
+Everything that can be wrong is found here, before twistd forks or sheds privileges: it is said in plain text on standard
+error, with exit status 1, and nothing has started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.application.service import IService, MultiService, Service
+from twisted.logger import Logger
+from twisted.python import usage
+
+from pylb.config import ConfigError, load
+from pylb.proxy.listen import BindError
+from pylb.service import LoadBalancer
+
+__all__ = ["Options", "makeService"]
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """The options of `twistd pylb`."""
+
+    synopsis = "[--config FILE] [--demo]"
+    optParameters = [["config", "c", "etc/lb.yaml", "The configuration file."]]
+    optFlags = [["demo", None, "Also start a small backend on each address of the pools."]]
+
+
+def makeService(options: Options) -> IService:
+    """The load balancer that `options` ask for, with every socket bound."""
+    path = os.path.abspath(options["config"])
+    try:
+        config = load(path)
+        if config.access_log and config.access_log.path == "-" and not _in_foreground(options):
+            raise SystemExit(f"{path}: access_log.path: a daemon has no standard output: name a file, or use twistd -n")
+        balancer = LoadBalancer(config)
+    except (ConfigError, BindError) as error:
+        raise SystemExit(str(error)) from None
+    except (OSError, SSL.Error) as error:
+        raise SystemExit(f"{path}: {error}") from None
+    services = MultiService()
+    balancer.setServiceParent(services)
+    Signals(balancer, balancer.reactor).setServiceParent(services)
+    if options["demo"]:
+        from pylb.demo import Demo
+
+        Demo(balancer).setServiceParent(services)
+    return services
+
+
+def _in_foreground(options: Options) -> bool:
+    return bool(options.parent and options.parent.get("nodaemon"))
+
+
+class Signals(Service):
+    """SIGTERM and SIGINT stop the reactor, the second one cuts what still runs; SIGUSR1 reopens the access log."""
+
+    def __init__(self, balancer: LoadBalancer, reactor: Any) -> None:
+        self._balancer = balancer
+        self._reactor = reactor
+        self._stopping = False
+        self._rotate: Any = None
+
+    def startService(self) -> None:
+        super().startService()
+        # The reactor installs handlers of its own when it begins to run.
+        self._reactor.callWhenRunning(self._install)
+
+    def _install(self) -> None:
+        self._rotate = signal.getsignal(signal.SIGUSR1)
+        for number, answer in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+            (signal.SIGHUP, self._reload),
+            (signal.SIGUSR1, self._reopen),
+        ):
+            signal.signal(number, self._in_reactor(answer))
+
+    def _in_reactor(self, answer: Any) -> Any:
+        def handle(number: int, frame: FrameType | None) -> None:
+            self._reactor.callFromThread(answer, number)
+
+        return handle
+
+    def _stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._stopping:
+            _log.warn("{name} again: closing what still runs", name=name)
+            self._balancer.abort()
+        else:
+            self._stopping = True
+            _log.info("{name}: stopping; once more to close at once", name=name)
+            self._reactor.stop()
+
+    def _reload(self, number: int) -> None:
+        _log.warn("SIGHUP: reloading is not supported yet; the configuration stays as it is")
+
+    def _reopen(self, number: int) -> None:
+        self._balancer.reopen_log()
+        if callable(self._rotate):
+            self._rotate(number, None)
