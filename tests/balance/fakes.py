@@ -1,0 +1,73 @@
+"""Servers by one letter, pools on a clock that stands still, and an observer that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from pylb.balance.health import Change
+from pylb.balance.pool import Pool
+from pylb.balance.server import Server
+from pylb.model import InetAddress, PoolSpec, ServerSpec
+
+
+def server_spec(host: str, weight: int = 1, **asked: Any) -> ServerSpec:
+    return ServerSpec(address=InetAddress(host, 80), weight=weight, **asked)
+
+
+def make_server(host: str, weight: int = 1, **asked: Any) -> Server:
+    return Server(server_spec(host, weight, **asked))
+
+
+def host(server: Server) -> str:
+    """The letter that the server was made with."""
+    return server.name.partition(":")[0]
+
+
+class Heard:
+    """A PoolObserver that keeps what it heard, one line each."""
+
+    def __init__(self) -> None:
+        self.news: list[str] = []
+
+    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+        self.news.append(f"{host(server)} {change.value}: {reason}")
+
+    def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
+        self.news.append(f"{pool.name} {'usable' if usable else 'unusable'}: {reason}")
+
+
+class Bench:
+    """A pool on its own clock, driven by one-letter names."""
+
+    def __init__(self, *servers: Server) -> None:
+        self.clock = Clock()
+        self.heard = Heard()
+        # No server: what the specs say is in the servers already.
+        self.pool = Pool(PoolSpec(name="web", servers=()), servers, self.clock.seconds, self.heard)
+
+    def server(self, letter: str) -> Server:
+        return next(server for server in self.pool.servers if host(server) == letter)
+
+    def serve(self, count: int) -> str:
+        """Who serves `count` requests, one after the other, all of them well."""
+        return "".join(self._serve_one() for _ in range(count))
+
+    def _serve_one(self) -> str:
+        lease = self.pool.acquire()
+        lease.succeeded()
+        lease.release()
+        return host(lease.server)
+
+    def fail(self, letters: Iterable[str]) -> None:
+        """Let one request fail at each of `letters`; whoever else is asked on the way serves well."""
+        for letter in letters:
+            lease = self.pool.acquire()
+            while host(lease.server) != letter:
+                lease.succeeded()
+                lease.release()
+                lease = self.pool.acquire()
+            lease.failed("refused")
+            lease.release()

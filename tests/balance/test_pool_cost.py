@@ -1,0 +1,110 @@
+"""Tests of what pylb.balance.pool costs: lines executed are counted, which no busy machine changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.balance.pool import NoServerAvailable
+from tests.balance.fakes import Bench, make_server
+
+
+def lines(do: Callable[[], object]) -> int:
+    """How many lines of Python `do` executes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        do()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def big(count: int, **asked: Any) -> Bench:
+    """A pool of `count` servers of three weights."""
+    return Bench(*(make_server(f"host{number}", 1 + number % 3, **asked) for number in range(count)))
+
+
+class CostTests(SynchronousTestCase):
+    """At 10,000 servers a request costs at most twice what it costs at 10."""
+
+    def compare(self, do: Callable[[Bench], object], **asked: Any) -> None:
+        small, large = (big(count, **asked) for count in (10, 10_000))
+        self.assertLess(lines(lambda: do(large)), 2 * lines(lambda: do(small)))
+
+    def test_serving(self) -> None:
+        """A request that is served."""
+        self.compare(lambda bench: bench.serve(100))
+
+    def test_max_conns(self) -> None:
+        """Servers that become full and free again."""
+        self.compare(lambda bench: bench.serve(100), max_conns=1)
+
+    def test_failing(self) -> None:
+        """A server that fails and is ejected, while the others serve."""
+        self.compare(lambda bench: (bench.pool.acquire().failed("refused"), bench.serve(20)))
+
+    def test_retrying(self) -> None:
+        """A retry."""
+        self.compare(lambda bench: bench.pool.acquire(after=bench.pool.acquire()))
+
+    def test_refusing(self) -> None:
+        """A refusal."""
+        self.compare(lambda bench: self.assertRaises(NoServerAvailable, bench.pool.acquire), down=True)
+
+    def test_with_half_of_them_ejected(self) -> None:
+        """Serving while many servers wait for their return."""
+
+        def waiting(count: int) -> Bench:
+            bench = big(count)
+            for _ in range(count // 2):
+                bench.pool.acquire().failed("refused")
+            bench.clock.advance(5.0)
+            return bench
+
+        small, large = waiting(10), waiting(10_000)
+        self.assertLess(lines(lambda: large.serve(100)), 2 * lines(lambda: small.serve(100)))
+
+
+class FlappingTests(SynchronousTestCase):
+    """What is kept does not grow with what happens."""
+
+    def kept(self, bench: Bench) -> int:
+        """Items in all the heaps."""
+        groups = [group for tier in bench.pool._tiers for group in tier.method._groups.values()]  # type: ignore[attr-defined]
+        return len(bench.pool._returns) + sum(len(group.heap) for group in groups)
+
+    def test_trials_abandoned(self) -> None:
+        """A thousand clients that leave during the trial leave one entry."""
+        bench = Bench(make_server("a", fail_timeout=3600.0), make_server("b", down=True))
+        bench.fail("a")
+        bench.clock.advance(3601.0)
+        for _ in range(1000):
+            bench.pool.acquire().release()
+        self.assertLessEqual(self.kept(bench), 1 + 17)
+
+    def test_flapping(self) -> None:
+        """Nor do a thousand ejections and recoveries."""
+        bench = Bench(make_server("a"), make_server("b"))
+        for _ in range(1000):
+            bench.fail("a")
+            bench.clock.advance(10.5)
+            bench.serve(2)
+        self.assertLessEqual(self.kept(bench), 2 + 2 * 2 + 17)
+
+    def test_full_and_not(self) -> None:
+        """Nor a thousand times full and free again."""
+        bench = Bench(make_server("a", max_conns=1), make_server("b", max_conns=1))
+        bench.serve(1000)
+        self.assertLessEqual(self.kept(bench), 2 * 2 + 17)
