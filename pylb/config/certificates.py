@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from pylb.config.mistakes import quoted
+from pylb.config.mistakes import quoted_path
 
 __all__ = ["certificate", "key_of", "public_half", "system_bundle"]
 
@@ -28,7 +28,7 @@ def certificate(path: str) -> x509.Certificate:
         first = x509.load_pem_x509_certificates(data)[0]
         first.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{quoted(path)} holds no readable PEM certificate") from error
+        raise ValueError(f"{quoted_path(path)} holds no readable PEM certificate") from error
     return first
 
 
@@ -38,15 +38,17 @@ def public_half(path: str) -> PublicKeyTypes:
     try:
         return load_pem_private_key(data, None).public_key()
     except TypeError as error:
-        raise ValueError(f"the key {quoted(path)} is encrypted; there is nobody to ask for its pass phrase") from error
+        raise ValueError(
+            f"the key {quoted_path(path)} is encrypted; there is nobody to ask for its pass phrase"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{quoted(path)} holds no readable PEM private key") from error
+        raise ValueError(f"{quoted_path(path)} holds no readable PEM private key") from error
 
 
 def key_of(path: str, chain: str) -> None:
     """Check that a PEM file holds the private key of the first certificate of `chain`."""
     if _spelled(public_half(path)) != _spelled(certificate(chain).public_key()):
-        raise ValueError(f"{quoted(path)} is not the key of the certificate {quoted(chain)}")
+        raise ValueError(f"{quoted_path(path)} is not the key of the certificate {quoted_path(chain)}")
 
 
 def system_bundle() -> None:
@@ -72,4 +74,4 @@ def _contents(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(_LARGEST_FILE)
     except OSError as error:
-        raise ValueError(f"{quoted(path)} cannot be read: {error.strerror}") from error
+        raise ValueError(f"{quoted_path(path)} cannot be read: {error.strerror}") from error

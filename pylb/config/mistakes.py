@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
 
-__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean", "dotted", "quoted"]
+__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean", "dotted", "quoted", "quoted_path"]
 
 #: Keys and list positions from the top of a configuration down to a value.
 Path: TypeAlias = tuple[str | int, ...]
@@ -56,10 +56,13 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 def quoted(value: object) -> str:
     """A value as a message shows it: on one line, printable, not too long."""
-    text = value if isinstance(value, str) else str(value)
-    if len(text) > _LONGEST_QUOTE:
-        text = text[:_LONGEST_QUOTE] + "..."
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    text = str(value)
+    return quoted_path(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "...")
+
+
+def quoted_path(path: str) -> str:
+    """A file's name as a message shows it: whole, however long, so that it can be found."""
+    return json.dumps(path, ensure_ascii=not path.isprintable())
 
 
 def dotted(path: Path) -> str:

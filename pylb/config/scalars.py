@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable
 
-from pylb.config.mistakes import did_you_mean, quoted
+from pylb.config.mistakes import quoted, quoted_path
 from pylb.model import Address, InetAddress, UnixAddress
 
 __all__ = [
@@ -84,8 +84,7 @@ def choice(*known: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if isinstance(value, str) and value in known:
             return value
-        hint = did_you_mean(value, known) or f", must be {' or '.join(map(quoted, known))}"
-        raise ValueError(f"unknown value {_shown(value)}{hint}")
+        raise ValueError(f"must be {' or '.join(map(quoted, known))}, not {_shown(value)}")
 
     return read
 
@@ -166,7 +165,7 @@ def _unix(value: object, folder: str) -> UnixAddress | None:
         raise ValueError(f"{quoted(value)} has no path")
     path = os.path.normpath(os.path.join(folder, written))
     if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        raise ValueError(f"the path {quoted(path)} is longer than {_LONGEST_SOCKET_PATH} bytes")
+        raise ValueError(f"the path {quoted_path(path)} is longer than {_LONGEST_SOCKET_PATH} bytes")
     return UnixAddress(path)
 
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from pylb.config.document import Document, Reading, TooDeep, Tree, from_python
-from pylb.config.mistakes import Mistake, Path, dotted, quoted
+from pylb.config.mistakes import Mistake, Path, dotted, quoted_path
 from pylb.config.yaml import NotYaml, parse
 
 __all__ = ["LARGEST_FILE", "Sources"]
@@ -75,7 +75,7 @@ class Sources:
         try:
             data = self._contents(file, said=document.where(path))
         except OSError as error:
-            self._lost(document.mistake(path, f"{quoted(file)} {_unreadable(error)}"))
+            self._lost(document.mistake(path, f"{quoted_path(file)} {_unreadable(error)}"))
         else:
             self._add_file(file, data)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.config.mistakes import ConfigError, Mistake, did_you_mean, dotted, quoted
+from pylb.config.mistakes import ConfigError, Mistake, did_you_mean, dotted, quoted, quoted_path
 
 
 class Mistakes(SynchronousTestCase):
@@ -30,8 +30,9 @@ class Mistakes(SynchronousTestCase):
         self.assertEqual("", did_you_mean(5, ["5"]))
 
     def test_one_line(self) -> None:
-        """What was written cannot break a message into lines, nor make it endless."""
+        """What was written cannot break a message into lines, nor make it endless; paths are whole."""
         self.assertEqual('"a\\nb\\u001b[0m"', quoted("a\nb\x1b[0m"))
         self.assertEqual('"\u00e9"', quoted("\u00e9"))
         self.assertEqual('"' + "x" * 60 + '..."', quoted("x" * 61))
+        self.assertEqual('"/' + "x" * 200 + '"', quoted_path("/" + "x" * 200))
         self.assertEqual('pools."a\\nb".servers.0', dotted(("pools", "a\nb", "servers", 0)))

@@ -74,17 +74,10 @@ class Words(_Table):
         )
 
     def test_choice(self) -> None:
-        """One of the words known, with the nearest one named otherwise."""
-        read = scalars.choice("combined", "json")
-        self.reads(read, [("json", "json")])
-        self.refuses(
-            read,
-            [
-                ("jsn", 'unknown value "jsn", did you mean "json"?'),
-                ("xml", 'unknown value "xml", must be "combined" or "json"'),
-                (5, 'unknown value 5, must be "combined" or "json"'),
-            ],
-        )
+        """One of the words known."""
+        read = scalars.choice("1.2", "1.3")
+        self.reads(read, [("1.3", "1.3")])
+        self.refuses(read, [("1.1", 'must be "1.2" or "1.3", not "1.1"'), (1.2, 'must be "1.2" or "1.3", not 1.2')])
 
     def test_long_and_strange_values_are_shown_short_and_printable(self) -> None:
         """A message is one printable line of bounded length, whatever was written."""
@@ -258,7 +251,7 @@ class Addresses(_Table):
                 ("b\u00fccher.example:80", '"b\u00fccher.example" is no host name; write its ASCII form (xn--...)'),
                 ("http://a:80", '"http://a:80" is no address'),
                 ("unix:", '"unix:" has no path'),
-                ("unix:/" + "x" * 107, 'the path "/' + "x" * 59 + '..." is longer than 107 bytes'),
+                ("unix:/" + "x" * 107, 'the path "/' + "x" * 107 + '" is longer than 107 bytes'),
                 (None, "must be text, not a NoneType"),
                 (True, "must be text, not true"),
             ],
