@@ -1,17 +1,10 @@
-"""Which session does a datagram belong to, and when is a session over?
+"""Which session does a datagram belong to?
 
-- A session is one client address and port and one local address, and one server: the first datagram chooses it.
-- After each datagram, either way, nginx's rule (ngx_stream_proxy_test_finalize) decides: while fewer than `requests`
-  came, go on; then the binding is dropped, so that the client's next datagram opens a new session; the session ends
-  when `responses` times the requests have been answered.  Without `requests` the binding lasts as long as the session,
-  without `responses` only `timeout` ends it.
-- A session that times out with answers missing failed, and so did one whose server refused; the client's next
-  datagram opens a new session.  A datagram that was sent is never sent again; one that the kernel did not take for a
-  server is offered to the next server.
-- The verdict is given at the end.  Only a server that is on trial, and may answer one session for hours, is believed
-  at the first reply.  A session that was cut short while answers were missing says nothing of its server.
+- A session is one client address and port, one local address and one server, which the first datagram chooses
+  (pylb.proxy.udp_session: when it is over).
+- A datagram that was sent is never sent again.  One that the kernel did not take for a server (no route, or a refusal
+  that only now became known) is offered to the next.
 - The table is bounded: the least recently used session gives way to a new one, also when descriptors run out.
-- Nothing is sent to a client but what its server sent, a datagram for a datagram.
 - A datagram that finds no server is dropped and counted by the pool, without a line in the access log, which a flood
   would fill.
 """
@@ -32,7 +25,8 @@ from twisted.internet.protocol import DatagramProtocol
 from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.model import Address, InetAddress, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
-from pylb.proxy.datagram import PASSING, Client, FrontPort, ServerPort, front_port
+from pylb.proxy.datagram import Client, FrontPort, ServerPort, front_port
+from pylb.proxy.udp_session import Session
 
 __all__ = ["UdpProxy", "listen_udp"]
 
@@ -62,134 +56,6 @@ class Front(DatagramProtocol):
         session = self._proxy.open(self, client, local)
         if session is not None:
             session.forward(datagram)
-
-
-class Session:
-    """What one client and one server say to each other."""
-
-    __slots__ = (
-        "_client",
-        "_front",
-        "_lease",
-        "_local",
-        "_port",
-        "_proxy",
-        "_record",
-        "_replies",
-        "_requests",
-        "_send",
-        "seen",
-    )
-
-    def __init__(self, proxy: UdpProxy, front: Front, client: Client, local: bytes | None, record: Record) -> None:
-        self._proxy = proxy
-        self._front = front
-        self._client = client
-        self._local = local
-        self._record = record
-        self._requests = 0
-        self._replies = 0
-        #: When the last datagram passed.
-        self.seen = record.started
-
-    def begin(self, lease: Lease, port: ServerPort) -> None:
-        """Use `port` towards the lease's server; until the end the lease is the session's."""
-        self._lease = lease
-        self._port = port
-        self._send = port.send
-        self._front.bindings[self._client, self._local] = self
-
-    def forward(self, datagram: bytes) -> bool:
-        """Pass a client's datagram on.
-
-        False if the server refused an earlier one, which only now became known: then the session has ended and this
-        datagram was not sent.
-        """
-        proxy = self._proxy
-        record = self._record
-        try:
-            self._send(datagram)
-        except OSError as error:
-            if error.errno not in PASSING:
-                self.refused(str(error.strerror))
-                return False
-            proxy.dropped += 1
-            return True
-        proxy.touch(self)
-        self._requests += 1
-        size = len(datagram)
-        record.bytes_received += size
-        record.upstream_bytes_sent += size
-        self._settle()
-        return True
-
-    def reply_arrived(self, datagram: bytes) -> None:
-        proxy = self._proxy
-        record = self._record
-        proxy.touch(self)
-        self._replies += 1
-        size = len(datagram)
-        record.upstream_bytes_received += size
-        if self._front.transport.reply(datagram, self._client, self._local):
-            record.bytes_sent += size
-        else:
-            proxy.dropped += 1
-        if self._replies == 1 and proxy.responses is None and self._lease.server.health.fails:
-            self._lease.succeeded()
-        self._settle()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the server owes replies."""
-        responses = self._proxy.responses
-        return responses is not None and self._replies < responses * self._requests
-
-    def _settle(self) -> None:
-        proxy = self._proxy
-        if self._requests < proxy.requests:
-            return
-        if proxy.requests:
-            self._unbind()
-        if proxy.responses is not None and self._replies >= proxy.responses * self._requests:
-            self.complete()
-
-    def complete(self) -> None:
-        """All that was expected has happened."""
-        self._lease.succeeded()
-        self.end(200)
-
-    def timed_out(self) -> None:
-        """Nothing passed for the listener's `timeout`."""
-        if self.waiting:
-            self._fail("timed out")
-        else:
-            self.complete()
-
-    def refused(self, reason: str) -> None:
-        self._fail(reason)
-
-    def _fail(self, reason: str) -> None:
-        self._lease.failed(reason)
-        self.end(502)
-
-    def cut(self) -> None:
-        """End now, whatever may be missing."""
-        if self._replies and not self.waiting:
-            self._lease.succeeded()
-        self.end(200)
-
-    def end(self, status: int) -> None:
-        """Close, release the lease and write the record.  Nothing may be called afterwards."""
-        self._unbind()
-        self._lease.release()
-        self._record.status = status
-        self._proxy.ended(self, self._port, self._record)
-
-    def _unbind(self) -> None:
-        key = self._client, self._local
-        bindings = self._front.bindings
-        if bindings.get(key) is self:
-            del bindings[key]
 
 
 class UdpProxy:

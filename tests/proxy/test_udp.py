@@ -1,4 +1,4 @@
-"""pylb.proxy.udp: sessions, with fakes where time and faults are forced, on real sockets where bytes matter."""
+"""pylb.proxy.udp: with fakes where time and faults are forced, on real sockets where bytes matter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue, inlineCallbacks, succeed
 from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import deferLater
 from twisted.names import client as names_client
 from twisted.names import common, dns
 from twisted.names import server as names_server
@@ -21,140 +21,16 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.balance.pool import make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec, UdpListener
-from pylb.proxy import udp
 from pylb.proxy.datagram import READS_A_TURN
-from pylb.proxy.udp import EXPIRIES_A_TURN, Front, UdpProxy, listen_udp
+from pylb.proxy.udp import EXPIRIES_A_TURN, UdpProxy, listen_udp
+from tests.proxy.udp_fakes import Records, World
 
 
-class Records(list):
-    """An access log that keeps its records."""
+class TableTests(SynchronousTestCase):
+    """Finding and opening sessions, and the one timer of all."""
 
-    write = list.append
-
-
-class FakeServerPort:
-    """A socket towards a server that does what the test says; `made` holds all of them, in order."""
-
-    made: list[FakeServerPort]
-    errors: list[int]  # of the next sockets to be made, 0 is none
-
-    def __init__(self, reactor, session, address) -> None:
-        error = self.errors.pop(0) if self.errors else 0
-        if error:
-            raise OSError(error, os.strerror(error))
-        self.session = session
-        self.address = address
-        self.sent: list[bytes] = []
-        self.send_errors: list[int] = []
-        self.reading = True
-        self.closed = False
-        self.made.append(self)
-
-    def send(self, datagram: bytes) -> None:
-        if self.send_errors:
-            error = self.send_errors.pop()
-            raise OSError(error, os.strerror(error))
-        self.sent.append(datagram)
-
-    def retire(self) -> None:
-        self.reading = False
-
-    def close(self) -> None:
-        self.reading = False
-        self.closed = True
-
-
-class FakeFrontPort:
-    """The transport of a front: keeps the replies."""
-
-    def __init__(self) -> None:
-        self.replies: list[tuple] = []
-        self.takes = True
-        self.reading = True
-
-    def reply(self, *reply) -> bool:
-        if self.takes:
-            self.replies.append(reply)
-        return self.takes
-
-    def is_self(self, client, local) -> bool:
-        return client == ("127.0.0.1", 53)
-
-    def stopReading(self) -> None:
-        self.reading = False
-
-    def stopListening(self) -> Deferred:
-        return succeed(None)
-
-
-class World:
-    """A proxy between fakes."""
-
-    def __init__(self, patch, servers: int = 1, max_sessions: int = 100, server: dict | None = None, **spec) -> None:
-        self.clock = Clock()
-        self.records = Records()
-        addresses = [InetAddress(f"10.0.0.{n}", 53) for n in range(1, servers + 1)]
-        specs = tuple(ServerSpec(address=address, **(server or {})) for address in addresses)
-        self.pool = make_pool(PoolSpec(name="dns", servers=specs), self.clock.seconds)
-        listener = UdpListener(name="front", listen=(), pool="dns", **spec)
-        arguments = self.clock, self.clock.seconds, self.records, max_sessions
-        self.proxy = UdpProxy(listener, self.pool, *arguments)
-        self.port = FakeFrontPort()
-        self.proxy.add(self.port)
-        self.front = Front(self.proxy)
-        self.front.transport = self.port
-        FakeServerPort.made = self.sockets = []
-        FakeServerPort.errors = self.errors = []
-        patch(udp, "ServerPort", FakeServerPort)
-
-    def ask(self, client: int = 1, datagram: bytes = b"q", local: bytes | None = None) -> None:
-        self.front.datagram_arrived(datagram, ("192.0.2.1", client), local)
-
-    def open_sockets(self) -> list[FakeServerPort]:
-        return [sock for sock in self.sockets if sock.reading]
-
-    def answer(self, datagram: bytes = b"r") -> None:
-        """A reply in the oldest session."""
-        self.open_sockets()[0].session.reply_arrived(datagram)
-
-    @property
-    def leases(self) -> int:
-        return sum(server.active for server in self.pool.servers)
-
-    @property
-    def statuses(self) -> list[int]:
-        return [record.status for record in self.records]
-
-
-class SessionTests(SynchronousTestCase):
     def world(self, **arguments) -> World:
         return World(self.patch, **arguments)
-
-    def test_responses_and_requests(self):
-        """After each datagram the listener's `responses` and `requests` decide, as in nginx.
-
-        q is a client's datagram, r a reply in the oldest session; then: sessions opened, sessions that live, sessions
-        that the client is bound to.
-        """
-        table = {
-            (None, 0): {"q": (1, 1, 1), "qrqqr": (1, 1, 1)},
-            (0, 0): {"q": (1, 0, 0), "qq": (2, 0, 0)},
-            (1, 0): {"q": (1, 1, 1), "qr": (1, 0, 0), "qqr": (1, 1, 1), "qqrr": (1, 0, 0), "qrq": (2, 1, 1)},
-            (2, 0): {"qr": (1, 1, 1), "qrr": (1, 0, 0)},
-            (None, 1): {"q": (1, 1, 0), "qq": (2, 2, 0), "qqr": (2, 2, 0)},
-            (1, 1): {"q": (1, 1, 0), "qqr": (2, 1, 0), "qqrr": (2, 0, 0)},
-            (0, 2): {"q": (1, 1, 1), "qq": (1, 0, 0), "qqq": (2, 1, 1)},
-            (1, 2): {"qr": (1, 1, 1), "qrq": (1, 1, 0), "qrqq": (2, 2, 1), "qrqr": (1, 0, 0)},
-        }
-        for (responses, requests), exchanges in table.items():
-            for exchange, expected in exchanges.items():
-                world = self.world(responses=responses, requests=requests)
-                for step in exchange:
-                    world.ask() if step == "q" else world.answer()
-                seen = len(world.sockets), world.proxy.active, len(world.front.bindings)
-                self.assertEqual(seen, expected, (responses, requests, exchange))
-                self.assertEqual(world.leases, world.proxy.active)
-                self.assertEqual(world.statuses, [200] * (expected[0] - expected[1]))
 
     def test_key(self):
         """Sessions are told apart by the client's address and port and by the address that it spoke to."""
@@ -164,47 +40,6 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual([len(sock.sent) for sock in world.sockets], [2, 1, 1])
         world.sockets[2].session.reply_arrived(b"r")
         self.assertEqual(world.port.replies, [(b"r", ("192.0.2.1", 1), b"b")])
-
-    def test_record(self):
-        """A session is one record, written at its end."""
-        world = self.world(responses=2)
-        world.clock.advance(5)
-        world.ask(datagram=b"12345")
-        world.answer(b"123")
-        self.assertEqual(world.records, [])
-        world.port.takes = False
-        world.answer(b"1234567")
-        [record] = world.records
-        self.assertEqual(
-            {name: getattr(record, name) for name in record.__slots__ if getattr(record, name)},
-            {
-                "listener": "front",
-                "protocol": "udp",
-                "remote_addr": "192.0.2.1",
-                "remote_port": 1,
-                "pool": "dns",
-                "started": 5.0,
-                "status": 200,
-                "tries": record.tries,
-                "bytes_received": 5,
-                "upstream_bytes_sent": 5,
-                "upstream_bytes_received": 10,
-                "bytes_sent": 3,
-            },
-        )
-        self.assertEqual([attempt.server for attempt in record.tries], ["10.0.0.1:53"])
-        self.assertEqual(world.proxy.dropped, 1)
-
-    def test_every_datagram_restarts_the_timeout(self):
-        world = self.world(timeout=10.0)
-        world.ask()
-        for act in (world.ask, world.answer, world.ask, world.answer):
-            world.clock.advance(9)
-            act()
-        world.clock.advance(9)
-        self.assertEqual(world.proxy.active, 1)
-        world.clock.advance(1)
-        self.assertEqual((world.proxy.active, world.leases, world.statuses), (0, 0, [200]))
 
     def test_timeouts_follow_use(self):
         """One timer serves all sessions: each ends when its own time is over."""
@@ -219,23 +54,6 @@ class SessionTests(SynchronousTestCase):
             ends += [(second, record.remote_port) for record in world.records[len(ends) :]]
             world.clock.advance(1)
         self.assertEqual(ends, [(11, 2), (12, 3), (13, 1)])
-
-    def test_timeout_with_answers_missing(self):
-        """Fewer answers than expected: status 502 and a failure of the server."""
-        world = self.world(responses=2, timeout=10.0)
-        world.ask()
-        world.answer()
-        world.clock.advance(10)
-        self.assertEqual((world.statuses, world.pool.servers[0].failures), ([502], 1))
-
-    def test_timeout_with_all_that_was_expected(self):
-        """With any number of answers expected, or no more than came, a timeout is the normal end."""
-        for spec in ({}, {"responses": 1, "requests": 2}):
-            world = self.world(timeout=10.0, **spec)
-            world.ask()
-            world.answer()
-            world.clock.advance(10)
-            self.assertEqual((world.statuses, world.pool.servers[0].failures), ([200], 0))
 
     def test_no_timeout(self):
         """A timeout of 0 is none."""
@@ -254,45 +72,6 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(world.proxy.active, 10)
         world.clock.advance(0)
         self.assertEqual(world.proxy.active, 0)
-
-    def test_refusal(self):
-        """A refusal is a failure of the server and ends the session; the next datagram finds another server."""
-        world = self.world(servers=2)
-        world.ask()
-        world.sockets[0].session.refused("Connection refused")
-        self.assertEqual((world.statuses, world.proxy.active, world.leases), ([502], 0, 0))
-        self.assertEqual([server.failures for server in world.pool.servers], [1, 0])
-        for client in range(4):
-            world.ask(client)
-        self.assertEqual({sock.address.host for sock in world.sockets[1:]}, {"10.0.0.2"})
-
-    def test_refusal_after_replies(self):
-        """A server that answered and then refuses has failed."""
-        world = self.world(servers=2)
-        world.ask()
-        world.answer()
-        world.sockets[0].session.refused("Connection refused")
-        self.assertEqual([server.failures for server in world.pool.servers], [1, 0])
-
-    def test_refusal_met_while_sending(self):
-        """An earlier refusal that only sending reveals: the datagram was not sent, so a new session takes it."""
-        world = self.world(servers=2)
-        world.ask(datagram=b"1")
-        world.sockets[0].send_errors = [errno.ECONNREFUSED]
-        world.ask(datagram=b"2")
-        self.assertEqual([sock.sent for sock in world.sockets], [[b"1"], [b"2"]])
-        self.assertEqual((world.statuses, world.proxy.active, world.leases), ([502], 1, 1))
-
-    def test_datagram_the_kernel_does_not_take(self):
-        """A full buffer or a datagram too long drops that datagram and blames nobody; no answer is expected for it."""
-        for error in (errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE, errno.EPERM):
-            world = self.world(responses=1)
-            world.ask()
-            world.sockets[0].send_errors = [error]
-            world.ask()
-            self.assertEqual((world.proxy.dropped, world.proxy.active), (1, 1))
-            world.answer()
-            self.assertEqual((world.statuses, world.pool.servers[0].failures), ([200], 0))
 
     def test_no_way_to_a_server(self):
         """A server towards which no socket can be connected failed, and nothing was sent: the next one gets it."""
@@ -335,35 +114,6 @@ class SessionTests(SynchronousTestCase):
         world.front.datagram_arrived(b"q", ("192.0.2.1", 0), None)
         world.front.datagram_arrived(b"q", ("127.0.0.1", 53), None)
         self.assertEqual((world.proxy.dropped, len(world.sockets)), (2, 0))
-
-    def eject(self, world: World) -> None:
-        """Let the first of two servers fail, and wait until it may be tried again."""
-        world.ask(1)
-        world.open_sockets()[0].session.refused("Connection refused")
-        world.clock.advance(10.5)
-
-    def test_first_reply_ends_a_trial(self):
-        """A server on trial is believed at the first reply: its session may live on for hours."""
-        world = self.world(servers=2, timeout=3600.0)
-        self.eject(world)
-        for client in (2, 3):
-            world.ask(client)
-        [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
-        self.assertTrue(world.pool.servers[0].health.ejected)
-        trial.session.reply_arrived(b"r")
-        self.assertFalse(world.pool.servers[0].health.ejected)
-
-    def test_one_reply_of_two_ends_no_trial(self):
-        """With `responses` the verdict waits for all of them."""
-        world = self.world(servers=2, timeout=5.0, responses=2)
-        self.eject(world)
-        for client in (2, 3):
-            world.ask(client)
-        [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
-        trial.session.reply_arrived(b"r")
-        self.assertTrue(world.pool.servers[0].health.ejected)
-        trial.session.reply_arrived(b"r")
-        self.assertFalse(world.pool.servers[0].health.ejected)
 
 
 class BoundTests(SynchronousTestCase):
