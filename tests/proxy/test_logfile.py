@@ -83,6 +83,18 @@ class BufferTests(_LogFileTestCase):
         self.assertEqual(self.path.stat().st_size, count * len(LINE))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_one_write(self) -> None:
+        """A regular file gets all that is buffered in one write."""
+        log = self.open()
+        for _ in range(FLUSH_SIZE // len(LINE)):
+            log.write(LINE)
+        sizes: list[int] = []
+        write = os.write
+        patch = self.patch(os, "write", lambda fd, data: sizes.append(len(data)) or write(fd, data))
+        log.flush()
+        patch.restore()
+        self.assertEqual(sizes, [FLUSH_SIZE // len(LINE) * len(LINE)])
+
     def test_close_writes_the_rest(self) -> None:
         """close() writes what is buffered; what comes later is dropped without a word."""
         log = LogFile(self.clock, str(self.path))
