@@ -230,7 +230,7 @@ class HttpForm(_StreamForm):
     client_max_body_size: Size = UNSET
     client_header_timeout: Timeout = UNSET
     client_body_timeout: Timeout = UNSET
-    keepalive_timeout: Duration = UNSET
+    keepalive_timeout: Timeout = UNSET
 
     def given(self) -> dict[str, Any]:
         given = super().given()

@@ -459,7 +459,7 @@ class Built(ConfigTestCase):
             client_max_body_size="1m",
             client_header_timeout="3s",
             client_body_timeout="4s",
-            keepalive_timeout=0,
+            keepalive_timeout="5s",
         )
         expected = model.HttpListener(
             name="w",
@@ -475,7 +475,7 @@ class Built(ConfigTestCase):
             client_max_body_size=1024 * 1024,
             client_header_timeout=3.0,
             client_body_timeout=4.0,
-            keepalive_timeout=0.0,
+            keepalive_timeout=5.0,
         )
         self.assertEqual(expected, listener)
 

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from pylb import __version__
+from pylb.cli import main
+from tests.config.files import ConfigTestCase
+
+RIGHT = (
+    "pools:\n"
+    "  a: {servers: [app.example:80, '[::1]:80', unix:/run/a]}\n"
+    "  b:\n"
+    "    servers: [other.example:80, app.example:81]\n"
+    "listeners:\n"
+    "  web: {protocol: http, listen: [8080, '[::]:8080'], routes: [{path: /, pool: a}, {path: /b, pool: b}]}\n"
+    "  dns: {protocol: udp, listen: 127.0.0.1:5353, pool: b}\n"
+)
+
+
+class CheckTestCase(ConfigTestCase):
+    """Runs `pylb check`."""
+
+    def run_check(self, text: str, *options: str) -> Result:
+        result = CliRunner().invoke(main, ["check", self.write("lb.yaml", text), *options])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    def shown(self, text: str) -> str:
+        return text.replace(f"{self.folder}/", "")
+
+
+class Check(CheckTestCase):
+    def test_ok(self) -> None:
+        """A right configuration: what it comes to, a line a listener, and exit status 0."""
+        result = self.run_check(RIGHT)
+        self.assertEqual((0, ""), (result.exit_code, result.stderr))
+        self.assertEqual(
+            "lb.yaml: ok, 2 pools, 5 servers, 2 listeners\n"
+            "  web: http on 0.0.0.0:8080, [::]:8080 -> a, b\n"
+            "  dns: udp on 127.0.0.1:5353 -> b\n",
+            self.shown(result.stdout),
+        )
+
+    def test_tls(self) -> None:
+        """A listener that speaks TLS is said to; one of a thing is not called several."""
+        self.write_certificate("site", "site.example")
+        tls = "tls: {certificates: [{cert: site.pem, key: site.key}]}"
+        text = "pools: {a: {servers: [10.0.0.1:80]}}\nlisteners: {w: {protocol: tcp, listen: 443, pool: a, %s}}\n"
+        self.assertEqual(
+            "lb.yaml: ok, 1 pool, 1 server, 1 listener\n  w: tcp on 0.0.0.0:443 with TLS -> a\n",
+            self.shown(self.run_check(text % tls).stdout),
+        )
+
+    def test_mistakes(self) -> None:
+        """All mistakes on standard error, nothing on standard output, and exit status 1."""
+        result = self.run_check("pools: {a: {servers: []}}\ncolour: red\n")
+        self.assertEqual((1, ""), (result.exit_code, result.stdout))
+        self.assertEqual(
+            "lb.yaml:1:1: no listeners, nothing would be served\n"
+            "lb.yaml:1:22: pools.a.servers: must not be empty\n"
+            'lb.yaml:2:1: colour: unknown key "colour"\n',
+            self.shown(result.stderr),
+        )
+
+    def test_no_file(self) -> None:
+        """What cannot be read is one line, without a traceback."""
+        for name, reason in [("none.yaml", "No such file or directory"), (".", "Is a directory")]:
+            result = CliRunner().invoke(main, ["check", f"{self.folder}/{name}"])
+            self.assertEqual(1, result.exit_code)
+            self.assertEqual(f"{self.folder}/{name}: cannot be read: {reason}\n", result.stderr)
+
+
+class Resolve(CheckTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.asked: list[str] = []
+        self.patch(socket, "getaddrinfo", self.getaddrinfo)
+
+    def getaddrinfo(self, host: str, port: None, type: int) -> list[Any]:
+        self.asked.append(host)
+        if host not in self.known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, type, 6, "", (address, 0)) for address in self.known[host]]
+
+    known = {"app.example": ["10.0.0.1", "10.0.0.2", "10.0.0.1"], "other.example": ["10.0.0.3"]}
+
+    def test_only_when_asked(self) -> None:
+        """Without --resolve no name is looked up."""
+        self.run_check(RIGHT)
+        self.assertEqual([], self.asked)
+
+    def test_resolved(self) -> None:
+        """Every name is looked up once, and shown with its addresses."""
+        result = self.run_check(RIGHT, "--resolve")
+        self.assertEqual(["app.example", "other.example"], self.asked)
+        self.assertEqual(0, result.exit_code)
+        self.assertEqual(["app.example: 10.0.0.1, 10.0.0.2", "other.example: 10.0.0.3"], result.stdout.splitlines()[:2])
+
+    def test_unknown_name(self) -> None:
+        """A name that stands for nothing is a mistake at its place, and exit status 1."""
+        self.known = {"app.example": ["10.0.0.1"]}
+        result = self.run_check(RIGHT, "--resolve")
+        self.assertEqual((1, "app.example: 10.0.0.1\n"), (result.exit_code, result.stdout))
+        self.assertEqual(
+            'lb.yaml:4:15: pools.b.servers.0: cannot look up "other.example": Name or service not known\n',
+            self.shown(result.stderr),
+        )
+
+
+class Command(ConfigTestCase):
+    def test_version(self) -> None:
+        """`pylb --version`."""
+        result = CliRunner().invoke(main, ["--version"])
+        self.assertEqual((0, f"pylb, version {__version__}\n"), (result.exit_code, result.stdout))
