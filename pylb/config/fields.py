@@ -131,6 +131,8 @@ def _log_path(value: object, info: ValidationInfo) -> str:
 
 def _log_format(value: object) -> str:
     template = scalars.text(value)
+    if not template.isprintable():
+        raise ValueError("must be one line of printable characters")
     if wrong := check_format(template):
         raise ValueError(wrong)
     return template

@@ -326,6 +326,8 @@ class TopMistakes(_Table):
                     "access_log: {format: jsn}",
                     '3:22: access_log.format: "jsn" is neither a format nor a template of variables, did you mean "json"?',
                 ),
+                (r'access_log: {format: "a\nb"}', "3:22: access_log.format: must be one line of printable characters"),
+                (r'access_log: {path: "a\0b"}', r'3:20: access_log.path: "a\u0000b" is no path'),
                 ("include: a.yaml", "3:10: include: must be a list"),
                 ("include: [5]", "3:11: include.0: must be text, not 5"),
                 (r'include: ["a\0b"]', r'3:11: include.0: "a\u0000b" is no pattern of files'),
