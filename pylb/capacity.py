@@ -7,11 +7,12 @@ reactor.  UDP comes off first, so that a full session table leaves the streams w
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pylb.model import Config, UdpListener
 
-__all__ = ["Capacity", "capacity", "raise_descriptor_limit"]
+__all__ = ["Capacity", "capacity", "descriptor_limit", "raise_descriptor_limit"]
 
 #: Descriptors that are not for clients.
 RESERVED = 64
@@ -30,15 +31,16 @@ class Capacity:
     sessions: dict[str, int]
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (OSError, ValueError):  # a sandbox may forbid what the kernel would allow
-            pass
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open descriptors to the hard one, if that is allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a sandbox may forbid what the kernel would allow
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 

@@ -7,19 +7,21 @@ that put the server's name before what they send back.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from pylb.model import HttpListener, InetAddress, Listener, ServerSpec, UdpListener
+from pylb.model import Address, Config, HttpListener, InetAddress, Listener, ServerSpec, UdpListener, UnixAddress
+from pylb.proxy.datagram import MAX_DATAGRAM
+from pylb.proxy.listen import Bound, bind, listen_stream
 from pylb.service import LoadBalancer
 
 __all__ = ["Demo"]
@@ -69,37 +71,37 @@ class DatagramEcho(DatagramProtocol):
 
 
 class Demo(Service):
-    """The servers of a load balancer's pools, and a few words about what to try."""
+    """The servers of a load balancer's pools, and a few words about what to try.
+
+    Raises `pylb.proxy.listen.BindError` when a server cannot have its address.
+    """
 
     def __init__(self, balancer: LoadBalancer, out: TextIO | None = None) -> None:
         self._balancer = balancer
         # twistd has put its log in the place of sys.stdout.
         self._out = out or sys.__stdout__
-        self._ports: list[IListeningPort] = []
+        self._bound = bind(_servers(balancer.config))
+        self._ports: list[Any] = []
 
     def startService(self) -> None:
         super().startService()
-        for listener, server in _servers(self._balancer):
-            self._start(listener, server)
+        self._ports = [self._listen(bound) for bound in self._bound]
         self._balancer.ready.addCallback(self._greet)
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
-        return DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        stopped = DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        for bound in self._bound:
+            bound.close()
+        return stopped
 
-    def _start(self, listener: Listener, server: ServerSpec) -> None:
-        address = server.address
-        assert isinstance(address, InetAddress)
-        name = f"{'backup' if server.backup else 'server'} {address}"
+    def _listen(self, bound: Bound) -> Any:
         reactor = self._balancer.reactor
-        try:
-            if isinstance(listener, UdpListener):
-                port = reactor.listenUDP(address.port, DatagramEcho(name), address.host)
-            else:
-                port = reactor.listenTCP(address.port, _factory(listener, name), interface=address.host)
-        except CannotListenError as error:
-            raise SystemExit(f"the demo's server cannot have {address}: {error.socketError}") from None
-        self._ports.append(port)
+        server = bound.listener
+        if isinstance(server, UdpListener):
+            sock = bound.socket
+            return reactor.adoptDatagramPort(sock.fileno(), sock.family, DatagramEcho(server.name), MAX_DATAGRAM)
+        return listen_stream(reactor, bound, _factory(server))
 
     def _greet(self, _: None) -> None:
         lines = ["", "pylb serves:"]
@@ -112,32 +114,38 @@ class Demo(Service):
         print("\n".join([*lines, *attempts, "Ctrl-C ends all of it.", ""]), file=self._out, flush=True)
 
 
-def _servers(balancer: LoadBalancer) -> Iterator[tuple[Listener, ServerSpec]]:
-    """Each server once, with a listener that uses it."""
-    seen: set[tuple[bool, str]] = set()
-    for listener in balancer.config.listeners.values():
+def _servers(config: Config) -> Iterable[Listener]:
+    """Each server of the pools, once for streams and once for datagrams, as something that listens where it should be."""
+    servers: dict[tuple[bool, Address], Listener] = {}
+    for listener in config.listeners.values():
         pools = [route.pool for route in listener.routes] if isinstance(listener, HttpListener) else [listener.pool]
-        for server in (server for pool in pools for server in balancer.config.pools[pool].servers):
-            key = (isinstance(listener, UdpListener), str(server.address))
-            if key not in seen:
-                seen.add(key)
-                yield listener, server
+        for spec in (spec for pool in pools for spec in config.pools[pool].servers):
+            servers.setdefault((isinstance(listener, UdpListener), spec.address), _server(listener, spec))
+    return servers.values()
 
 
-def _factory(listener: Listener, name: str) -> Factory:
-    if isinstance(listener, HttpListener):
-        return Site(Page(name))
-    factory = Factory.forProtocol(lambda: Echo(name))
+def _server(listener: Listener, spec: ServerSpec) -> Listener:
+    name = f"{'backup' if spec.backup else 'server'} {spec.address}"
+    return replace(listener, name=name, listen=(spec.address,), mode=None, reuseport=False)
+
+
+def _factory(server: Listener) -> Factory:
+    if isinstance(server, HttpListener):
+        return Site(Page(server.name))
+    factory = Factory.forProtocol(lambda: Echo(server.name))
     factory.noisy = False
     return factory
 
 
-def _invite(listener: Listener, address: Any) -> tuple[str, str]:
+def _invite(listener: Listener, address: Address) -> tuple[str, str]:
     """Where a listener is, and a line to try it with."""
-    where = f"{address.host} {address.port}"
+    if isinstance(address, UnixAddress):
+        http, nc = f"curl --unix-socket {address.path} http://localhost/", f"nc -w 1 -U {address.path}"
+    else:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+        http, nc = f"curl http://{InetAddress(host, address.port)}/", f"nc -w 1 {host} {address.port}"
     if isinstance(listener, HttpListener):
-        url = f"http://{address.host}:{address.port}/"
-        return url, f"curl {url}"
+        return http.split()[-1], http
     if isinstance(listener, UdpListener):
-        return f"udp {where}", f"echo hello | nc -u -w 1 {where}"
-    return f"tcp {where}", f"echo hello | nc -N {where}"
+        return f"udp {address}", f"echo hello | {nc.replace('nc', 'nc -u')}"
+    return f"tcp {address}", f"echo hello | {nc}"

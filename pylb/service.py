@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from pylb import __version__
 from pylb.balance.pool import make_pool
-from pylb.capacity import capacity, raise_descriptor_limit
+from pylb.capacity import capacity, descriptor_limit
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
-from pylb.model import Config, HttpListener, TcpListener, UdpListener
+from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.connections import Connections
 from pylb.proxy.http.client import HttpFactory
@@ -41,8 +42,9 @@ _log = Logger()
 class LoadBalancer(Service):
     """Serves a configuration, under twistd or as the child of any service of yours.
 
-    `reactor` None is the installed one; `clock` reads monotonic seconds.  Raises OSError, `OpenSSL.SSL.Error` or
-    `pylb.proxy.listen.BindError` when it cannot have what the configuration asks for; nothing is left open then.
+    `reactor` None is the installed one; `clock` reads monotonic seconds.  Raises OSError, ValueError,
+    `OpenSSL.SSL.Error` or `pylb.proxy.listen.BindError` when it cannot have what the configuration asks for; nothing is
+    left open then.
     """
 
     def __init__(self, config: Config, reactor: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +54,7 @@ class LoadBalancer(Service):
         #: Fires with None once clients are accepted.
         self.ready: Deferred[None] = Deferred()
         self.pools = {name: make_pool(spec, clock, Fortunes()) for name, spec in config.pools.items()}
-        self.capacity = capacity(config, raise_descriptor_limit())
+        self.capacity = capacity(config, descriptor_limit())
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
         self._names = Names(self.reactor, self.pools.values())
@@ -62,10 +64,10 @@ class LoadBalancer(Service):
             for name, listener in config.listeners.items()
             if not isinstance(listener, UdpListener) and listener.tls
         }
-        self._ports: list[tuple[str, IListeningPort]] = []
-        self._factories: dict[str, IProtocolFactory] = {}
+        #: Those that accept; each proxy of datagrams looks after its own.
+        self._ports: list[Any] = []
+        self._factories: dict[str, TcpFactory | HttpFactory] = {}
         self._udp: dict[str, UdpProxy] = {}
-        self._deadline: IDelayedCall | None = None
         self._bound = bind(config.listeners.values())
         try:
             self._access_log = open_access_log(config.access_log, self.reactor, clock)
@@ -78,27 +80,27 @@ class LoadBalancer(Service):
         """A load balancer from a mapping with the keys of the configuration file; raises also `pylb.config.ConfigError`."""
         return cls(from_dict(data), reactor)
 
-    def addresses(self, listener: str) -> list[IAddress]:
-        """Where `listener` listens, once `ready`."""
-        return [port.getHost() for name, port in self._ports if name == listener]
+    def addresses(self, listener: str) -> list[Address]:
+        """Where `listener` listens, until it is stopped; a port that was given as 0 is the one that the kernel chose."""
+        return [bound.where for bound in self._bound if bound.listener.name == listener]
 
     def startService(self) -> None:
         super().startService()
-        self._names.start().addCallback(self._serve)
+        self._names.start().addCallback(self._serve).addErrback(_failed)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
         super().stopService()
         self._names.stop()
-        for _, port in self._ports:
-            port.stopListening()
-        self.close()
-        ends = [self._connections.drain()]
+        deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
+        ports, self._ports = self._ports, []
+        ends = [maybeDeferred(port.stopListening) for port in ports]
+        ends.append(self._connections.drain())
         for proxy in self._udp.values():
             proxy.stop()
             ends.append(proxy.idle())
-        self._deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
-        return DeferredList(ends).addCallback(self._stopped)
+        self.close()
+        return DeferredList(ends).addCallback(self._stopped, deadline)
 
     def abort(self) -> None:
         """Close whatever still runs."""
@@ -118,44 +120,60 @@ class LoadBalancer(Service):
 
     def _serve(self, _: None) -> None:
         for bound in self._bound:
-            self._ports.append((bound.listener.name, self._listen(bound)))
-        _log.info("pylb {version} serves", version=__version__)
-        for name, port in self._ports:
-            _log.info(
-                "listener {name}: {protocol} on {address}",
-                name=name,
-                protocol=self.config.listeners[name].protocol,
-                address=port.getHost(),
-            )
-        _log.info(
-            "room for {connections} connections and {sessions} UDP sessions",
-            connections=self.capacity.connections,
-            sessions=sum(self.capacity.sessions.values()),
-        )
+            self._listen(bound)
+        self._announce()
         self.ready.callback(None)
 
-    def _stopped(self, _: object) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+    def _listen(self, bound: Bound) -> None:
+        listener = bound.listener
+        if isinstance(listener, UdpListener):
+            listen_udp(self.reactor, bound.socket, self._udp_proxy(listener))
+            return
+        if listener.name not in self._factories:
+            self._factories[listener.name] = self._stream_factory(listener)
+        factory = self._factories[listener.name]
+        tls = self._server_tls.get(listener.name)
+        outer = factory if tls is None else TLSMemoryBIOFactory(tls, False, factory)
+        self._ports.append(listen_stream(self.reactor, bound, outer, self._room))
+
+    def _room(self) -> int:
+        return self._connections.limit - len(self._connections)
+
+    def _pause(self, full: bool) -> None:
+        """Clients beyond the limit wait in the kernel's queue."""
+        for port in self._ports:
+            port.stopReading() if full else port.startReading()
+
+    def _announce(self) -> None:
+        _log.info("pylb {version} serves", version=__version__)
+        for bound in self._bound:
+            listener = bound.listener
+            _log.info(
+                "listener {name}: {protocol} on {where}",
+                name=listener.name,
+                protocol=listener.protocol,
+                where=bound.where,
+            )
+        room = self.capacity
+        _log.info(
+            "room for {connections} connections and {sessions} UDP sessions, with {descriptors} descriptors",
+            connections=room.connections,
+            sessions=sum(room.sessions.values()),
+            descriptors=room.descriptors,
+        )
+        if room.connections < self.config.max_connections:
+            _log.warn(
+                "max_connections is {wanted}, but there are not enough descriptors: raise LimitNOFILE or ulimit -n",
+                wanted=self.config.max_connections,
+            )
+
+    def _stopped(self, _: object, deadline: IDelayedCall) -> None:
+        if deadline.active():
+            deadline.cancel()
         for factory in self._factories.values():
             if isinstance(factory, HttpFactory):
                 factory.close()
         self._access_log.close()
-
-    def _pause(self, full: bool) -> None:
-        """Clients beyond the limit wait in the kernel's queue."""
-        for name, port in self._ports:
-            if name in self._factories:
-                port.stopReading() if full else port.startReading()
-
-    def _listen(self, bound: Bound) -> IListeningPort:
-        listener = bound.listener
-        if isinstance(listener, UdpListener):
-            return listen_udp(self.reactor, bound.socket, self._udp_proxy(listener))
-        factory = self._factories.get(listener.name) or self._stream_factory(listener)
-        self._factories[listener.name] = factory
-        tls = self._server_tls.get(listener.name)
-        return listen_stream(self.reactor, bound, TLSMemoryBIOFactory(tls, False, factory) if tls else factory)
 
     def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
         if spec.name not in self._udp:
@@ -191,6 +209,10 @@ class LoadBalancer(Service):
             keepalive=spec.socket_keepalive,
         )
         return Upstream(self.reactor, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
+
+
+def _failed(failure: Failure) -> None:
+    _log.failure("pylb cannot serve", failure)
 
 
 def _installed_reactor() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.application.service import IService, MultiService, Service
 from twisted.logger import Logger
 from twisted.python import usage
 
+from pylb.capacity import raise_descriptor_limit
 from pylb.config import ConfigError, load
 from pylb.proxy.listen import BindError
 from pylb.service import LoadBalancer
@@ -32,26 +34,47 @@ class Options(usage.Options):
     optParameters = [["config", "c", "etc/lb.yaml", "The configuration file."]]
     optFlags = [["demo", None, "Also start a small backend on each address of the pools."]]
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            # Left alone, this would print a page of twistd's options and then the error.
+            raise SystemExit(
+                f'twistd pylb: {error} (twistd\'s own options come before "pylb"; see twistd pylb --help)'
+            ) from None
+
+    def parseArgs(self, *arguments: str) -> None:
+        if arguments:
+            raise usage.UsageError(f'unexpected "{arguments[0]}", did you mean --config {arguments[0]}?')
+
 
 def makeService(options: Options) -> IService:
     """The load balancer that `options` ask for, with every socket bound."""
     path = os.path.abspath(options["config"])
+    raise_descriptor_limit()
     try:
         config = load(path)
         if config.access_log and config.access_log.path == "-" and not _in_foreground(options):
             raise SystemExit(f"{path}: access_log.path: a daemon has no standard output: name a file, or use twistd -n")
-        balancer = LoadBalancer(config)
+        return _services(LoadBalancer(config), options["demo"])
     except (ConfigError, BindError) as error:
         raise SystemExit(str(error)) from None
-    except (OSError, SSL.Error) as error:
+    except (OSError, ValueError, SSL.Error) as error:
         raise SystemExit(f"{path}: {error}") from None
+
+
+def _services(balancer: LoadBalancer, demo: bool) -> IService:
     services = MultiService()
     balancer.setServiceParent(services)
     Signals(balancer, balancer.reactor).setServiceParent(services)
-    if options["demo"]:
+    if demo:
         from pylb.demo import Demo
 
-        Demo(balancer).setServiceParent(services)
+        try:
+            Demo(balancer).setServiceParent(services)
+        except BindError:
+            balancer.close()
+            raise
     return services
 
 

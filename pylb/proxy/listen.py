@@ -5,6 +5,7 @@ and handed to Twisted afterwards: until then clients wait in the kernel's queue.
 
 - An IPv6 socket is IPv6 only, so `0.0.0.0:80` and `[::]:80` stand side by side.
 - The queue of connections that wait to be accepted is 511 long, nginx's length.
+- No more clients are accepted than there is room for: the others wait in that queue.
 - A Unix socket that nobody serves any more is replaced; one that is served, or any other file, is an error.
 """
 
@@ -14,11 +15,13 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from twisted.internet import unix
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet
+from twisted.python.failure import Failure
 
 from pylb.model import Address, InetAddress, Listener, UdpListener, UnixAddress
 
@@ -39,11 +42,20 @@ class Bound:
     address: Address
     socket: socket.socket
 
+    @property
+    def where(self) -> Address:
+        """The address, with the port that the kernel chose where 0 was asked for."""
+        if isinstance(self.address, UnixAddress):
+            return self.address
+        host, port = self.socket.getsockname()[:2]
+        return InetAddress(host, port)
+
     def close(self) -> None:
-        """Close the socket; a Unix socket's file goes, too."""
+        """Close the socket; a Unix socket's file goes, too, if the rights that are left allow it."""
+        if isinstance(self.address, UnixAddress):
+            with suppress(OSError):
+                os.unlink(self.address.path)
         self.socket.close()
-        if isinstance(self.address, UnixAddress) and os.path.exists(self.address.path):
-            os.unlink(self.address.path)
 
 
 def bind(listeners: Iterable[Listener]) -> list[Bound]:
@@ -53,7 +65,7 @@ def bind(listeners: Iterable[Listener]) -> list[Bound]:
     for listener in listeners:
         for address in listener.listen:
             try:
-                bound.extend(Bound(listener, address, sock) for sock in _sockets(listener, address))
+                bound.append(Bound(listener, address, _socket(listener, address)))
             except OSError as error:
                 mistakes.append(_explain(listener, address, error))
     if mistakes:
@@ -63,29 +75,55 @@ def bind(listeners: Iterable[Listener]) -> list[Bound]:
     return bound
 
 
-def listen_stream(reactor: IReactorSocket, bound: Bound, factory: IProtocolFactory) -> IListeningPort:
-    """Have Twisted accept connections on a bound stream socket.  The socket stays the caller's to close."""
-    if isinstance(bound.address, UnixAddress):
-        return _listen_unix(reactor, bound.address.path, bound.socket, factory)
-    return reactor.adoptStreamPort(bound.socket.fileno(), bound.socket.family, factory)
+def listen_stream(
+    reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory, room: Callable[[], int] = lambda: BACKLOG
+) -> tcp.Port:
+    """Accept connections on a bound stream socket, which stays the caller's to close.
 
-
-def _listen_unix(reactor: IReactorSocket, path: str, sock: socket.socket, factory: IProtocolFactory) -> IListeningPort:
-    # adoptStreamPort would open the socket to everybody and shorten its queue.
-    port = unix.Port(path.encode(), factory, BACKLOG, stat.S_IMODE(os.stat(path).st_mode), reactor)
-    port._preexistingSocket = sock.dup()
+    `room` says how many more clients there may be; it is asked only while the port reads.
+    """
+    port = _port(reactor, bound, factory)
+    port.room = room
+    port._preexistingSocket = bound.socket.dup()
     port.startListening()
     return port
 
 
-def _sockets(listener: Listener, address: Address) -> Iterator[socket.socket]:
+def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> _InetPort | _UnixPort:
+    if not isinstance(bound.address, UnixAddress):
+        return _InetPort(None, factory, BACKLOG, bound.address.host, reactor)
+    path = bound.address.path
+    # The port will set the mode once more.
+    return _UnixPort(os.fsencode(path), factory, BACKLOG, stat.S_IMODE(os.stat(path).st_mode), reactor)
+
+
+class _Bounded:
+    """Takes no more clients from the kernel's queue than there is room for."""
+
+    room: Callable[[], int]
+
+    def doRead(self) -> None:
+        self.numberAccepts = max(1, min(self.numberAccepts, self.room()))
+        super().doRead()
+
+
+class _InetPort(_Bounded, tcp.Port):
+    pass
+
+
+class _UnixPort(_Bounded, unix.Port):
+    def connectionLost(self, reason: Failure) -> None:
+        # unix.Port would remove the socket's file, which is `Bound.close`'s to do.
+        tcp.Port.connectionLost(self, reason)
+
+
+def _socket(listener: Listener, address: Address) -> socket.socket:
     if isinstance(address, UnixAddress):
-        yield _unix_socket(address.path, listener.mode)
-        return
+        return _unix_socket(address.path, listener.mode)
     kind = socket.SOCK_DGRAM if isinstance(listener, UdpListener) else socket.SOCK_STREAM
-    found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
-    for family, _, _, _, where in found:
-        yield _inet_socket(family, kind, where, listener.reuseport)
+    # The host is a literal: nothing is looked up.
+    family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=kind)[0]
+    return _inet_socket(family, kind, where, listener.reuseport)
 
 
 def _inet_socket(family: int, kind: int, where: tuple[object, ...], reuseport: bool) -> socket.socket:
@@ -131,11 +169,14 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         raise FileExistsError(errno.EEXIST, "a file that is not a socket is there")
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # whoever serves it may have a full queue
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorThreads, IReactorTime
 from twisted.logger import Logger
 
@@ -50,6 +50,8 @@ class Names:
         self._pools = list(pools)
         self._lookup = lookup
         self._found: dict[str, Sequence[str]] = {}
+        #: What was said last of names that are not found.
+        self._problems: dict[str, str] = {}
         self._asked: set[str] = set()
         self._ready: Deferred[None] | None = None
         self._patience: IDelayedCall | None = None
@@ -59,17 +61,15 @@ class Names:
     def start(self) -> Deferred[None]:
         """Look up every name; fires when all have answered, or after `PATIENCE` seconds."""
         names = {host for pool in self._pools for spec in pool.spec.servers if (host := _name(spec))}
-        ready: Deferred[None] = Deferred()
-        self._ready = ready
-        if names:
-            self._patience = self._reactor.callLater(PATIENCE, self._serve)
-            self._ask(names)
-        else:
-            self._serve()
+        if not names:
+            return succeed(None)
+        self._ready = ready = Deferred()
+        self._patience = self._reactor.callLater(PATIENCE, self._lose_patience)
+        self._ask(names)
         return ready
 
     def stop(self) -> None:
-        """Ask nothing more and forget answers that are still to come."""
+        """Ask nothing more and forget answers that are still to come; what `start` returned will not fire."""
         self._stopped = True
         for call in (self._patience, *self._retries.values()):
             if call is not None and call.active():
@@ -94,7 +94,7 @@ class Names:
             try:
                 found, problem = self._lookup(name), ""
             except (OSError, UnicodeError) as error:
-                found, problem = (), str(error)
+                found, problem = (), getattr(error, "strerror", None) or str(error)
             IReactorThreads(self._reactor).callFromThread(self._answered, name, found, problem)
 
     def _answered(self, name: str, found: Sequence[str], problem: str) -> None:
@@ -102,33 +102,42 @@ class Names:
             return
         self._asked.discard(name)
         if found:
-            self._found[name] = found
-            _log.info("{name} is {addresses}", name=name, addresses=", ".join(found))
+            self._use(name, found)
         else:
-            _log.warn(
-                "{name} was not found: {problem}; asking again in {retry:g} s", name=name, problem=problem, retry=RETRY
-            )
-            self._retries[name] = self._reactor.callLater(RETRY, self._ask, [name])
-        if self._ready is None:
-            self._update(name)
-        elif not self._asked:
-            self._serve()
+            self._retry(name, problem)
+        if self._ready is not None and not self._asked:
+            self._serve(self._ready)
 
-    def _serve(self) -> None:
-        """Whatever has been found by now is what pylb starts with."""
-        if self._ready is None:
-            return
-        ready, self._ready = self._ready, None
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        for pool in self._pools:
-            self._fill(pool)
-        ready.callback(None)
-
-    def _update(self, name: str) -> None:
+    def _use(self, name: str, found: Sequence[str]) -> None:
+        _log.info("{name} is {addresses}", name=name, addresses=", ".join(found))
+        self._found[name] = found
         for pool in self._pools:
             if any(_name(spec) == name for spec in pool.spec.servers):
                 self._fill(pool)
+
+    def _retry(self, name: str, problem: str) -> None:
+        if self._problems.get(name) != problem:
+            self._problems[name] = problem
+            _log.warn(
+                "{name} was not found: {problem}; asking again every {retry:g} s",
+                name=name,
+                problem=problem,
+                retry=RETRY,
+            )
+        self._retries[name] = self._reactor.callLater(RETRY, self._ask, [name])
+
+    def _lose_patience(self) -> None:
+        names = ", ".join(sorted(self._asked))
+        _log.warn("no answer yet for {names}: serving without", names=names)
+        assert self._ready is not None
+        self._serve(self._ready)
+
+    def _serve(self, ready: Deferred[None]) -> None:
+        """Whatever has been found by now is what pylb starts with."""
+        self._ready = None
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        ready.callback(None)
 
     def _fill(self, pool: Pool) -> None:
         present: dict[tuple[ServerSpec, Address], list[Server]] = {}
