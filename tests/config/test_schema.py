@@ -242,7 +242,7 @@ class ListenerMistakes(_Table):
                     '7:25: listeners.w.routes.0.path: must begin with / and hold no space, ? or #, not "api"',
                 ),
                 (
-                    "{pool: a, exact: /a?b}",
+                    "{pool: a, exact: '/a?b'}",
                     '7:26: listeners.w.routes.0.exact: must begin with / and hold no space, ? or #, not "/a?b"',
                 ),
                 (
