@@ -21,7 +21,6 @@ VARIABLES = frozenset(
     {
         "bytes_received",
         "bytes_sent",
-        "host",
         "http_host",
         "http_referer",
         "http_user_agent",

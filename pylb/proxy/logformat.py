@@ -120,7 +120,6 @@ _ELAPSED = "_seconds[int((now - r.started) * 1000)]"
 _OF_RECORD = {
     "bytes_received": "r.bytes_received",
     "bytes_sent": "r.bytes_sent",
-    "host": "_text[r.host]",
     "http_host": "_text[r.host]",
     "http_referer": "_text[r.referer]",
     "http_user_agent": "_text[r.user_agent]",
@@ -185,7 +184,7 @@ _HTTP_JSON = _JSON | {
     "request_method": "_json[r.method]",
     "request_uri": "_json[r.target]",
     "server_protocol": "_json[r.version]",
-    "host": "_json[r.host]",
+    "http_host": "_json[r.host]",
     "http_referer": "_json[r.referer]",
     "http_user_agent": "_json[r.user_agent]",
 }

@@ -118,7 +118,6 @@ class TemplateTests(_InUtc):
         values = {
             "bytes_received": "78",
             "bytes_sent": "5316",
-            "host": "example.com",
             "http_host": "example.com",
             "http_referer": "-",
             "http_user_agent": "curl/8.5",
@@ -205,7 +204,7 @@ class JsonTests(_InUtc):
                 ("request_method", "GET"),
                 ("request_uri", "/a?b=c"),
                 ("server_protocol", "HTTP/1.1"),
-                ("host", "example.com"),
+                ("http_host", "example.com"),
                 ("http_referer", None),
                 ("http_user_agent", "curl/8.5"),
             ],
