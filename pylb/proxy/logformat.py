@@ -1,7 +1,7 @@
 """How does a record become a line?
 
 A format is compiled once, into one function a protocol.  Each variable is a Python expression, a template is a single
-string expression made of its variables' (three times as fast as a call for each).  Nothing of the operator's text is
+string expression made of its variables' (less than half the cost of a call for each).  Nothing of the operator's text is
 executed: its literal parts enter as a quoted string, its names are looked up in `_EXPRESSIONS`.
 
 A record is one line, whatever a client sent: in text `"`, `\\` and all bytes but printable ASCII become `\\xHH`, nginx's
