@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHandshakeListener, IReactorTCP, IReactorTime, IReactorUNIX
+from twisted.internet.interfaces import IConnector, IHandshakeListener, IReactorTCP, IReactorTime, IReactorUNIX
 from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import InetAddress
+from pylb.proxy.connections import set_options
+from pylb.proxy.deadline import IdleTimer
 
 if TYPE_CHECKING:
     from pylb.proxy.accesslog import Record, Try
@@ -110,42 +111,41 @@ class _Dial(ClientFactory):
         self._upstream = upstream
         self._server = server
         self._owner: Attempts | None = owner
-        self._timer = upstream.reactor.callLater(upstream.limits.connect_timeout, self._expired)
-        self._connector: object | None = None
+        timeout = upstream.limits.connect_timeout
+        self._timer = IdleTimer(upstream.reactor, upstream.clock, timeout, self._expired)
+        self._connector: IConnector | None = None
 
     def start(self) -> None:
         try:
             self._connector = self._connect()
-        except OSError as error:
-            self._fail(Failure(error))
+        except Exception:
+            # No descriptor for a Unix socket, a zone that does not exist in an IPv6 address, a name that TLS cannot take.
+            self._fail(Failure())
 
-    def _connect(self) -> object:
-        address = self._server.address
-        factory = self if self._upstream.tls is None else self._encrypt(self._upstream.tls)
+    def _connect(self) -> IConnector:
+        upstream, address = self._upstream, self._server.address
+        factory = upstream.tls.over(self, self._server, upstream.reactor) if upstream.tls is not None else self
         if isinstance(address, InetAddress):
-            return IReactorTCP(self._upstream.reactor).connectTCP(address.host, address.port, factory, timeout=None)
-        return IReactorUNIX(self._upstream.reactor).connectUNIX(address.path, factory, timeout=None)
+            return IReactorTCP(upstream.reactor).connectTCP(address.host, address.port, factory, timeout=None)
+        return IReactorUNIX(upstream.reactor).connectUNIX(address.path, factory, timeout=None)
 
-    def _encrypt(self, tls: ClientTLS) -> ClientFactory:
-        return TLSMemoryBIOFactory(tls.options_for(self._server), True, self)
-
-    def buildProtocol(self, addr: object) -> ServerSide | None:
-        if self._owner is None:
-            return None
+    def buildProtocol(self, addr: object) -> ServerSide:
+        assert self._owner is not None
         protocol = self._owner.build()
         protocol.dial = self
         return protocol
 
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         self._fail(reason)
 
     def reached(self, protocol: ServerSide) -> None:
-        protocol.dial = None
+        """The server is there and, over TLS, is who it should be."""
         owner = self._finish()
         if owner is None:
-            protocol.transport.abortConnection()
             return
-        self._set_options(protocol)
+        protocol.dial = None
+        limits = self._upstream.limits
+        set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
         protocol.established()
         owner.reached(protocol)
 
@@ -156,11 +156,12 @@ class _Dial(ClientFactory):
     def stop(self) -> None:
         """Nobody waits any more."""
         self._finish()
-        self._hang_up()
+        if self._connector is not None:
+            self._connector.disconnect()
 
     def _expired(self) -> None:
-        owner = self._finish()
-        self._hang_up()
+        owner = self._owner
+        self.stop()
         if owner is not None:
             owner.missed(UpstreamError("timed out while connecting", timed_out=True))
 
@@ -171,35 +172,15 @@ class _Dial(ClientFactory):
 
     def _finish(self) -> Attempts | None:
         owner, self._owner = self._owner, None
-        if self._timer.active():
-            self._timer.cancel()
+        self._timer.cancel()
         return owner
-
-    def _hang_up(self) -> None:
-        connector = self._connector
-        if connector is None:
-            return
-        if connector.state == "connected":
-            connector.transport.abortConnection()
-        elif connector.state == "connecting":
-            connector.stopConnecting()
-
-    def _set_options(self, protocol: ServerSide) -> None:
-        if isinstance(self._server.address, InetAddress):
-            limits = self._upstream.limits
-            if limits.tcp_nodelay:
-                protocol.transport.setTcpNoDelay(True)
-            if limits.keepalive:
-                protocol.transport.setTcpKeepAlive(True)
 
 
 def _explain(reason: Failure) -> UpstreamError:
     error = reason.value
     code = getattr(error, "osError", None) or getattr(error, "errno", None)
-    if isinstance(error, ConnectError | OSError) and code in _OURS:
-        return UpstreamError(str(error), ours=True)
-    text = reason.getErrorMessage() or reason.type.__name__
-    return UpstreamError(text.strip().rstrip("."))
+    text = reason.getErrorMessage() or type(error).__name__
+    return UpstreamError(text.strip().rstrip("."), ours=isinstance(error, ConnectError | OSError) and code in _OURS)
 
 
 class Attempts:
@@ -256,9 +237,10 @@ class Attempts:
         else:
             self._use(lease)
 
-    def again(self) -> bool:
-        """Leave the present server, whose verdict the caller has given, and try another.
+    def again(self, failure: str | None = None) -> bool:
+        """Leave the present server and try another.
 
+        The caller has given its verdict, or passes it as `failure`: then it holds only if another server takes over.
         False when limits or the pool do not allow it: nothing has changed then and the present lease is still held.
         """
         limits = self._upstream.limits
@@ -270,6 +252,8 @@ class Attempts:
             lease = self._upstream.pool.acquire(self._request, after=self.lease)
         except NoServerAvailable:
             return False
+        if failure is not None and self.lease is not None:
+            self.lease.failed(failure)
         self._release()
         self._use(lease)
         return True
@@ -322,5 +306,6 @@ class Attempts:
         self._failed(error)
 
     def _release(self) -> None:
-        if self.lease is not None:
-            self.lease.release()
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()

@@ -11,10 +11,18 @@ from __future__ import annotations
 
 import re
 
-from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE
+from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, content_length
 from pylb.proxy.http.head import Fields, RequestHead, ResponseHead
 
-__all__ = ["UPGRADE_LINES", "framing_line", "request_bytes", "response_bytes", "trailer_block"]
+__all__ = [
+    "UPGRADE_LINES",
+    "answer_framing_line",
+    "framing_line",
+    "request_bytes",
+    "response_bytes",
+    "response_lines",
+    "trailer_block",
+]
 
 _HOP_BY_HOP = frozenset(
     {
@@ -72,11 +80,22 @@ def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) ->
 
 def response_bytes(head: ResponseHead, framing_line: bytes, connection_line: bytes) -> bytes:
     """The head for the client; both lines are whole, with CRLF, or empty."""
+    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
+        head.status,
+        head.reason,
+        response_lines(head),
+        framing_line,
+        connection_line,
+    )
+
+
+def response_lines(head: ResponseHead) -> bytes:
+    """The lines of an answer that travel on."""
     fields = head.fields
     forward = fields.forward
     if forward is None:
         forward = fields.forward = _travelling(fields, _RESPONSE_DROPPED, plain=False)
-    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (head.status, head.reason, forward, framing_line, connection_line)
+    return forward
 
 
 def trailer_block(fields: Fields | None) -> bytes:
@@ -89,6 +108,18 @@ def framing_line(framing: int) -> bytes:
     if framing == CHUNKED:
         return b"Transfer-Encoding: chunked\r\n"
     return b"" if framing == UNTIL_CLOSE else b"Content-Length: %d\r\n" % framing
+
+
+def answer_framing_line(head: ResponseHead, method: bytes, framing: int) -> bytes:
+    """The same for an answer, where a length may be told without a body (HEAD, 304)."""
+    if framing:
+        return framing_line(framing)
+    if head.status == 204:
+        return b""
+    length = content_length(head.fields)
+    if length is not None:
+        return framing_line(length)
+    return b"" if method == b"HEAD" or head.status == 304 else framing_line(0)
 
 
 def _travelling(fields: Fields, dropped: frozenset[bytes], *, plain: bool) -> bytes:

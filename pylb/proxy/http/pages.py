@@ -8,7 +8,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from http import HTTPStatus
 
-__all__ = ["ALLOWED_METHODS", "page", "reason_phrase"]
+__all__ = ["ALLOWED_METHODS", "page", "page_body", "reason_phrase"]
 
 ALLOWED_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
@@ -21,9 +21,14 @@ def reason_phrase(status: int) -> bytes:
         return b""
 
 
+def page_body(status: int) -> bytes:
+    """The line of text."""
+    return b"%d %b\n" % (status, reason_phrase(status))
+
+
 def page(status: int, *, close: bool, method: bytes = b"") -> bytes:
     """A whole answer.  `method` is the request's, if that was understood: HEAD gets no body."""
-    body = b"%d %b\n" % (status, reason_phrase(status))
+    body = page_body(status)
     lines = [
         b"HTTP/1.1 %d %b" % (status, reason_phrase(status)),
         b"Date: " + formatdate(usegmt=True).encode("ascii"),

@@ -1,0 +1,283 @@
+"""What may a client do on its connection, and for how long?
+
+- One request at a time: what comes behind it waits, and reading pauses, until the answer is written.
+- Every wait has an end: for a head as a whole, for the next piece of a body, for the client to read, for its next request.
+- A connection that ends while the client may still be sending is closed in two steps: our end first, and the rest only
+  when the client has seen it or some seconds are over.  Closing at once would reset it and destroy the answer.
+- A client that leaves, or half-closes, while it waits for an answer has given up: the request ends with 499.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pylb.model import InetAddress
+from pylb.proxy.accesslog import Record
+from pylb.proxy.connections import peer_of
+from pylb.proxy.http.body import request_framing
+from pylb.proxy.http.deadline import Deadline
+from pylb.proxy.http.forwarded import Forwarded
+from pylb.proxy.http.head import BadHead, parse_request
+from pylb.proxy.http.pages import page
+from pylb.proxy.http.reader import RequestReader
+from pylb.proxy.http.request import ClientRequest
+from pylb.proxy.http.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from pylb.proxy.http.factory import HttpFactory
+
+__all__ = ["ClientConnection"]
+
+#: Seconds that a client has to notice that its connection is over.
+LINGER = 5.0
+
+
+@implementer(IPushProducer)
+class ClientConnection(Protocol):
+    """Faces one client; towards its transport, the producer of the answers."""
+
+    def __init__(self, factory: HttpFactory) -> None:
+        self.factory = factory
+        self._deadline = Deadline(factory.reactor, factory.clock, self._expired)
+        self._reader = RequestReader()
+        self._request: ClientRequest | None = None
+        self._tunnel: Tunnel | None = None
+        #: What has come and cannot be used yet.
+        self._pending = b""
+        self._serving = False
+        self._reading = True
+        #: An answer was given and nothing of the next request has come.
+        self._idle = False
+        #: The client does not read.
+        self._blocked = False
+        #: The server does not take the request's body.
+        self._body_held = False
+        #: Nothing is answered any more.
+        self._closing = False
+
+    # Twisted's.
+
+    def connectionMade(self) -> None:
+        factory, transport = self.factory, self.transport
+        self.peer, self.port = peer_of(transport)
+        proto = b"https" if ISSLTransport.providedBy(transport) else b"http"
+        self.forwarded = Forwarded(self.peer, proto, self.peer in factory.trusted)
+        factory.set_options(transport)
+        transport.registerProducer(self, True)
+        self._deadline.set(factory.spec.client_header_timeout)
+        factory.connections.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.from_client(data)
+        elif not self._closing:
+            self._pending = self._pending + data if self._pending else data
+            self._serve()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self._closing = True
+        self._deadline.stop()
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
+        if self._request is not None:
+            self._request.client_left()
+        self.factory.connections.remove(self)
+
+    def pauseProducing(self) -> None:
+        """The client does not read: it must begin again in time."""
+        self._blocked = True
+        self._deadline.set(self.factory.spec.send_timeout)
+        if self._request is not None:
+            self._request.pause_answer()
+
+    def resumeProducing(self) -> None:
+        self._blocked = False
+        if self._request is not None:
+            self._watch()
+            self._request.resume_answer()
+        elif not self._closing:
+            self._await_request()
+            self._serve()
+
+    def stopProducing(self) -> None:
+        """The connection tells its end by connectionLost."""
+
+    # The process's.
+
+    def drain(self) -> None:
+        """Close now if nothing runs; what runs is answered with `Connection: close`."""
+        if self._request is None and not self._reader.started and not self._pending:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._tunnel is not None:
+            self._tunnel.abort()
+        else:
+            self.transport.abortConnection()
+
+    # The request's.
+
+    def own_host(self) -> bytes:
+        """The host of a request that names none (HTTP/1.0): the address it came to."""
+        host = self.transport.getHost()
+        if not isinstance(host, IPv4Address | IPv6Address):
+            return b"localhost"
+        return str(InetAddress(host.host, host.port)).encode("ascii")
+
+    def hold_body(self, held: bool) -> None:
+        """Whether to bring no more of the request's body for now."""
+        if held is not self._body_held:
+            self._body_held = held
+            self._watch()
+            self._adjust_reading()
+
+    def finished(self, keep: bool) -> None:
+        """The request is answered."""
+        more_may_come = bool(self._pending) or (self._request is not None and self._request.receiving)
+        self._request = None
+        self._body_held = False
+        if keep:
+            self._await_request()
+            self._serve()
+        elif more_may_come:
+            self._close_in_two_steps()
+        else:
+            self._close()
+
+    def cut(self, flush: bool) -> None:
+        """The answer ends before its time, and the client must notice: what it has not got yet is sent or dropped."""
+        self._request = None
+        if flush:
+            self._close()
+        else:
+            self.transport.abortConnection()
+
+    def become_tunnel(self, tunnel: Tunnel) -> None:
+        """HTTP is over."""
+        self._tunnel = tunnel
+        self._deadline.clear()
+        early, self._pending = self._pending, b""
+        if early:
+            tunnel.from_client(early)
+        self._adjust_reading()
+
+    # What comes.
+
+    def _serve(self) -> None:
+        """Use what has come, as far as it can be used now."""
+        if self._serving:
+            return
+        self._serving = True
+        while self._pending and not self._closing:
+            data = self._pending
+            request = self._request
+            if request is None:
+                if self._blocked:
+                    break
+                self._pending = b""
+                self._take_head(data)
+            elif request.receiving:
+                self._pending = b""
+                self._pending = request.receive(data)
+            else:
+                break
+        self._serving = False
+        if self._request is not None:
+            self._watch()
+        self._adjust_reading()
+
+    def _take_head(self, data: bytes) -> None:
+        try:
+            raw = self._reader.feed(data)
+            if raw is None:
+                self._head_begins()
+                return
+            head = parse_request(raw)
+            framing = request_framing(head)
+        except BadHead as bad:
+            self._refuse(bad.status)
+            return
+        self._idle = False
+        self._pending = self._reader.rest
+        self._request = ClientRequest(self, head, framing, len(raw) + 2)
+        self._request.begin()
+
+    def _head_begins(self) -> None:
+        """The whole head must come in time; for the first one that began with the connection."""
+        if self._idle and self._reader.started:
+            self._idle = False
+            self._deadline.set(self.factory.spec.client_header_timeout)
+
+    def _await_request(self) -> None:
+        self._idle = True
+        spec = self.factory.spec
+        self._deadline.set(spec.send_timeout if self._blocked else spec.keepalive_timeout)
+
+    def _watch(self) -> None:
+        """Set the deadline that belongs to the present state of the request."""
+        if self._blocked:
+            return
+        if self._request is not None and self._request.receiving and not self._body_held:
+            self._deadline.set(self.factory.spec.client_body_timeout)
+        else:
+            self._deadline.clear()
+
+    def _adjust_reading(self) -> None:
+        wanted = self._closing or self._tunnel is not None or not (self._pending or self._body_held)
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    # How it ends.
+
+    def _refuse(self, status: int) -> None:
+        """Answer what is no request."""
+        factory = self.factory
+        record = Record(factory.spec.name, "http", self.peer, self.port, factory.clock())
+        data = page(status, close=True)
+        record.status = status
+        record.bytes_sent = len(data)
+        self.transport.write(data)
+        factory.access_log.write(record)
+        self._close_in_two_steps()
+
+    def _expired(self) -> None:
+        if self._closing or self._blocked:
+            self.transport.abortConnection()
+        elif self._request is not None:
+            self._request.stop(408)
+        elif self._reader.started:
+            self._refuse(408)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Write what is left and close; who does not take it in time is cut off."""
+        self._closing = True
+        self._deadline.set(self.factory.spec.send_timeout)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _close_in_two_steps(self) -> None:
+        """As `_close`, for a client that may still be sending: what it sends is read and forgotten."""
+        transport = self.transport
+        if ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport):
+            self._close()  # TLS waits for the client's own end anyway
+        else:
+            self._closing = True
+            self._deadline.set(self.factory.spec.send_timeout if self._blocked else LINGER)
+            transport.unregisterProducer()
+            transport.loseWriteConnection()
+        self._pending = b""
+        self._adjust_reading()

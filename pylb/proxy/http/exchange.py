@@ -1,0 +1,357 @@
+"""What becomes of one request?
+
+Pick a server, send, pass the answer back; both bodies stream, and each side slows the other down.
+
+- Retries: while nothing of an answer was passed on, for the reasons in `next_upstream`, if the whole body so far is still
+  at hand (64 KiB of it are kept).  A request that is not idempotent is never sent twice unless `non_idempotent` is listed.
+- A kept connection may close just when it is used.  So only requests that can be repeated travel on kept ones; when such
+  a connection ends without a byte of an answer, the same server gets the request again on a fresh one and is not blamed.
+- A head that came is the server's success, unless its status is one to be tried elsewhere and there is an elsewhere.
+  What goes wrong afterwards is nobody's failure, but the asker sees that the answer is cut.
+- An answer may come before the request's body has ended; when it is whole the rest of that body goes nowhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from pylb.balance.server import Server
+from pylb.proxy.accesslog import Record
+from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
+from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
+from pylb.proxy.http.headers import request_bytes, trailer_block
+from pylb.proxy.http.idle import IdleConnections
+from pylb.proxy.http.upstream import ServerConnection
+from pylb.proxy.upstream import Attempts, ServerSide, Upstream, UpstreamError
+
+__all__ = ["Asker", "Exchange", "HttpUpstream"]
+
+#: Bytes of a request body that are kept so that it can be sent again.
+REPLAYED = 64 * 1024
+#: Interim answers (1xx) that are passed on for one request.
+MAX_INTERIM = 16
+
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_STATUSES = (429, 500, 502, 503, 504)
+
+
+class Asker(Protocol):
+    """Whoever asked.  Hears `begins`, any number of `data` and one of `ends` and `breaks`; or else one `fails`."""
+
+    def answer_informs(self, head: ResponseHead) -> None:
+        """An interim answer (1xx)."""
+
+    def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
+        """101: the connection to the server is the asker's now."""
+
+    def answer_begins(self, head: ResponseHead, framing: int) -> None:
+        """The head; `framing` as in `body`."""
+
+    def answer_data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def answer_ends(self, trailers: bytes) -> None:
+        """The body is whole."""
+
+    def answer_breaks(self) -> None:
+        """The body will never be whole: the client must be able to see that."""
+
+    def answer_fails(self, status: int) -> None:
+        """There will be no answer of a server: 502 or 504."""
+
+    def pause_body(self) -> None:
+        """Bring no more of the request's body for now."""
+
+    def resume_body(self) -> None:
+        """Go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpUpstream:
+    """A pool as one HTTP listener uses it; times in seconds, 0 is no limit."""
+
+    upstream: Upstream
+    idle: IdleConnections
+    send_timeout: float = 60.0
+    read_timeout: float = 60.0
+    next_upstream: frozenset[str] = frozenset({"error", "timeout"})
+    retried_statuses: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        statuses = frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
+        object.__setattr__(self, "retried_statuses", statuses)
+
+    def connection(self) -> ServerConnection:
+        """A protocol for a new connection to a server."""
+        return ServerConnection(self.idle, self.upstream.reactor, self.upstream.clock)
+
+
+@implementer(IPushProducer)
+class Exchange:
+    """One request and its answer; towards the server's transport, the producer of the request's body."""
+
+    __slots__ = (
+        "_asker",
+        "_attempts",
+        "_began",
+        "_framing",
+        "_head",
+        "_informed",
+        "_kept",
+        "_message",
+        "_record",
+        "_replay",
+        "_replay_size",
+        "_sent",
+        "_server",
+        "_upstream",
+        "_whole",
+        "answer",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        asker: Asker,
+        upstream: HttpUpstream,
+        record: Record,
+        head: RequestHead,
+        framing: int,
+        host: bytes,
+        extra: bytes,
+        upgrade: bool = False,
+    ) -> None:
+        if not upstream.idle.spec.connections and not upgrade:
+            extra += b"Connection: close\r\n"
+        self._asker = asker
+        self._upstream = upstream
+        self._record = record
+        self._head = head
+        self._message = request_bytes(head, framing, host, extra)
+        self._framing = framing
+        self._attempts: Attempts = upstream.upstream.attempts(head, record)
+        self._server: ServerConnection | None = None
+        #: The body so far as it is sent, while it is worth keeping.
+        self._replay: list[bytes] | None = []
+        self._replay_size = 0
+        self._whole = framing == 0
+        self._informed = 0
+        self._kept = False
+        self._began = 0.0
+        self.upgrade = upgrade
+        #: The answer's head, once there is one to pass on.
+        self.answer: ResponseHead | None = None
+
+    # From the asker.
+
+    def start(self) -> None:
+        """Look for a server; the asker may hear before this returns."""
+        self._attempts.start(self._upstream.connection, self._connected, self._unreachable, self._take_idle)
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body, not empty."""
+        if self._framing == CHUNKED:
+            data = encode_chunk(data)
+        if self._replay is not None:
+            self._replay.append(data)
+            self._replay_size += len(data)
+        if self._server is not None:
+            self._forget_long_body()
+            self._send(data)
+        elif self._replay_size > REPLAYED:
+            self._asker.pause_body()
+
+    def body_ends(self, trailers: Fields | None) -> None:
+        """The request's body is whole."""
+        self._whole = True
+        if self._framing == CHUNKED:
+            last = encode_last_chunk(trailer_block(trailers))
+            if self._replay is not None:
+                self._replay.append(last)
+            if self._server is not None:
+                self._send(last)
+        if self._server is not None:
+            self._server.transport.unregisterProducer()
+            self._server.expect(self._upstream.read_timeout)
+
+    def abandon(self) -> None:
+        """The asker has left."""
+        self._abort_server()
+        self._attempts.stop()
+
+    def pause_answer(self) -> None:
+        """The asker can take no more for now."""
+        if self._server is not None:
+            self._server.pause()
+
+    def resume_answer(self) -> None:
+        if self._server is not None:
+            self._server.resume(self._upstream.read_timeout)
+
+    # Towards the server.
+
+    def _take_idle(self, server: Server) -> ServerConnection | None:
+        return self._upstream.idle.take(server) if self._may_use_kept() else None
+
+    def _may_use_kept(self) -> bool:
+        """Whether the request can be sent again when a kept connection turns out to be gone."""
+        fits = self._framing <= REPLAYED if self._framing >= 0 else self._whole
+        return fits and self._replay is not None and self._head.method in _IDEMPOTENT
+
+    def _connected(self, server: ServerSide) -> None:
+        assert isinstance(server, ServerConnection) and self._attempts.lease is not None
+        self._server = server
+        server.server = self._attempts.lease.server
+        self._kept = server.requests > 0
+        self._began = self._upstream.upstream.clock() - (self._record.tries[-1].connect_time or 0.0)
+        server.begin(self, self._head.method)
+        if self._whole:
+            server.expect(self._upstream.read_timeout)
+        else:
+            server.transport.registerProducer(self, True)
+            self._asker.resume_body()
+        self._send(b"".join([self._message, *self._replay]) if self._replay else self._message)
+        self._forget_long_body()
+
+    def _unreachable(self, error: Exception) -> None:
+        self._asker.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
+
+    def _send(self, data: bytes) -> None:
+        self._record.upstream_bytes_sent += len(data)
+        self._server.transport.write(data)
+
+    def _forget_long_body(self) -> None:
+        if self._replay_size > REPLAYED:
+            self._replay = None
+
+    def pauseProducing(self) -> None:
+        """The server takes no more of the body for now, and must not do so for long."""
+        self._asker.pause_body()
+        if self._server is not None:
+            self._server.expect(self._upstream.send_timeout)
+
+    def resumeProducing(self) -> None:
+        if self._server is not None:
+            self._server.expect(self._upstream.read_timeout if self._listening else 0)
+        self._asker.resume_body()
+
+    def stopProducing(self) -> None:
+        """The connection tells its own end by other means."""
+
+    # From the server.
+
+    @property
+    def _listening(self) -> bool:
+        """Whether it is the server's turn."""
+        return self._whole or self.answer is not None
+
+    def received(self, count: int) -> None:
+        """So many bytes came."""
+        self._record.upstream_bytes_received += count
+        if self._listening:
+            self._server.expect(self._upstream.read_timeout)
+
+    def informed(self, head: ResponseHead) -> None:
+        """An interim answer came."""
+        if head.status == 101:
+            self._switch(head)
+            return
+        self._informed += 1
+        if self._informed > MAX_INTERIM:
+            raise BadHead(502, "too many interim answers")
+        self._asker.answer_informs(head)
+
+    def _switch(self, head: ResponseHead) -> None:
+        if not self.upgrade or head.fields.elements(b"upgrade") != [b"websocket"]:
+            raise BadHead(502, "switched protocols unasked")
+        self._accept(head)
+        server, self._server = self._server, None
+        self._asker.answer_switches(head, server)
+
+    def answered(self, head: ResponseHead, framing: int) -> None:
+        """The answer's head came."""
+        self._note(head.status)
+        if head.status in self._upstream.retried_statuses and self._try_elsewhere(f"status {head.status}"):
+            return
+        self._accept(head)
+        self._asker.answer_begins(head, framing)
+
+    def _accept(self, head: ResponseHead) -> None:
+        self._note(head.status)
+        self.answer = head
+        self._attempts.lease.succeeded()
+
+    def _note(self, status: int) -> None:
+        attempt = self._record.tries[-1]
+        attempt.status = status
+        attempt.header_time = self._upstream.upstream.clock() - self._began
+
+    def answer_data(self, data: bytes) -> None:
+        """A piece of the answer's body came."""
+        self._asker.answer_data(data)
+
+    def answer_ends(self, trailers: Fields | None, *, clean: bool) -> None:
+        """The answer is whole; `clean` if nothing came behind it and the server has not closed."""
+        server, self._server = self._server, None
+        if self._whole:
+            server.finish(clean and self.answer.keep_alive)
+        else:
+            server.abort()
+        self._attempts.stop()
+        self._asker.answer_ends(trailer_block(trailers))
+
+    def server_left(self, reason: str) -> None:
+        """The connection ended before the answer did."""
+        server, self._server = self._server, None
+        if self._kept and not server.heard:
+            self._attempts.fresh()
+        else:
+            self._failed("error", reason, 502)
+
+    def server_late(self) -> None:
+        """The server did nothing for too long."""
+        self._abort_server()
+        self._failed("timeout", "timed out", 504)
+
+    def misunderstood(self, reason: str) -> None:
+        """What the server sent is no answer."""
+        self._abort_server()
+        self._failed("invalid_header", reason, 502)
+
+    def _abort_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.abort()
+
+    # When it goes wrong.
+
+    def _failed(self, kind: str, reason: str, status: int) -> None:
+        if self.answer is not None:
+            self._attempts.stop()
+            self._asker.answer_breaks()
+            return
+        self._note(status)
+        self._attempts.lease.failed(reason)
+        if kind in self._upstream.next_upstream and self._may_repeat() and self._attempts.again():
+            return
+        self._attempts.stop()
+        self._asker.answer_fails(status)
+
+    def _try_elsewhere(self, reason: str) -> bool:
+        """Leave a server whose answer is not wanted, if there is another."""
+        server, self._server = self._server, None
+        if self._may_repeat() and self._attempts.again(reason):
+            server.abort()
+            return True
+        self._server = server
+        return False
+
+    def _may_repeat(self) -> bool:
+        """Whether a request that was sent may be sent again."""
+        if self._informed or self._replay is None:
+            return False
+        return self._head.method in _IDEMPOTENT or "non_idempotent" in self._upstream.next_upstream

@@ -1,0 +1,75 @@
+"""What do all connections of one HTTP listener share?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport, ITransport
+from twisted.internet.protocol import ServerFactory
+
+from pylb.model import HttpListener
+from pylb.proxy.accesslog import AccessLog, NullLog
+from pylb.proxy.connections import Connections
+from pylb.proxy.http.client import ClientConnection
+from pylb.proxy.http.exchange import HttpUpstream
+from pylb.proxy.http.forwarded import TrustedProxies
+from pylb.proxy.http.head import RequestHead
+from pylb.proxy.http.idle import IdleConnections
+from pylb.proxy.http.routes import RouteTable
+from pylb.proxy.upstream import Upstream
+
+__all__ = ["HttpFactory"]
+
+
+class HttpFactory(ServerFactory):
+    """Makes the client side of a `protocol: http` listener; works on any stream endpoint and any reactor.
+
+    `upstreams` and `idle` are by pool name: how this listener uses a pool, and the idle connections of the pool, which
+    all its listeners share.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        spec: HttpListener,
+        upstreams: Mapping[str, Upstream],
+        idle: Mapping[str, IdleConnections],
+        reactor: IReactorTime,
+        clock: Callable[[], float],
+        connections: Connections,
+        access_log: AccessLog | NullLog,
+        trusted: TrustedProxies | None = None,
+    ) -> None:
+        self.spec = spec
+        self.reactor = reactor
+        self.clock = clock
+        self.connections = connections
+        self.access_log = access_log
+        self.trusted = trusted or TrustedProxies()
+        self._routes = RouteTable(spec.routes)
+        self._upstreams = {
+            name: HttpUpstream(
+                upstream=upstream,
+                idle=idle[name],
+                send_timeout=spec.send_timeout,
+                read_timeout=spec.read_timeout,
+                next_upstream=spec.next_upstream,
+            )
+            for name, upstream in upstreams.items()
+        }
+
+    def buildProtocol(self, addr: object) -> ClientConnection:
+        return ClientConnection(self)
+
+    def find(self, head: RequestHead) -> HttpUpstream | None:
+        """The pool that a request is routed to."""
+        name = self._routes.find(head.host, head.path)
+        return None if name is None else self._upstreams[name]
+
+    def set_options(self, transport: ITransport) -> None:
+        """Socket options towards the client, where it is a TCP socket."""
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(self.spec.tcp_nodelay)
+            if self.spec.so_keepalive:
+                transport.setTcpKeepAlive(True)

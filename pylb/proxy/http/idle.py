@@ -1,0 +1,96 @@
+"""Which connections to the servers of a pool are kept for the next request?
+
+- At most so many idle ones for the whole pool; the one that was used longest ago goes first.
+- A server's most recently used connection is taken first: it is the least likely to have been closed meanwhile.
+- One delayed call closes what has been idle too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from pylb.balance.server import Server
+from pylb.model import Keepalive
+from pylb.proxy.http.deadline import Deadline
+
+__all__ = ["IdleConnections"]
+
+
+class Keepable(Protocol):
+    """What is kept."""
+
+    server: Server
+    #: Requests that were answered over it, and when it was made.
+    requests: int
+    born: float
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
+
+
+class IdleConnections:
+    """The idle connections of one pool, shared by all that use the pool."""
+
+    def __init__(self, spec: Keepalive, reactor: IReactorTime, clock: Callable[[], float]) -> None:
+        self.spec = spec
+        self._clock = clock
+        self._deadline = Deadline(reactor, clock, self._sweep)
+        #: Connection -> when it became idle, the oldest first.
+        self._since: dict[Keepable, float] = {}
+        self._stacks: dict[Server, list[Keepable]] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def take(self, server: Server) -> Keepable | None:
+        """An idle connection to `server`, if there is one."""
+        stack = self._stacks.get(server)
+        if not stack:
+            return None
+        connection = stack.pop()
+        del self._since[connection]
+        return connection
+
+    def keep(self, connection: Keepable) -> bool:
+        """Keep it, if it is worth keeping; otherwise the caller closes it."""
+        spec, now = self.spec, self._clock()
+        if not spec.connections or connection.requests >= spec.requests or now - connection.born >= spec.time:
+            return False
+        if len(self._since) >= spec.connections:
+            self._drop(next(iter(self._since)))
+        if not self._since:
+            self._deadline.set(spec.timeout)
+        self._since[connection] = now
+        self._stacks.setdefault(connection.server, []).append(connection)
+        return True
+
+    def forget(self, connection: Keepable) -> None:
+        """It is gone, or said something that nobody asked for."""
+        if self._since.pop(connection, None) is not None:
+            stack = self._stacks[connection.server]
+            stack.remove(connection)
+            if not stack:
+                del self._stacks[connection.server]
+
+    def close(self) -> None:
+        """Close all that are idle now."""
+        self._deadline.stop()
+        for connection in list(self._since):
+            self._drop(connection)
+
+    def _drop(self, connection: Keepable) -> None:
+        self.forget(connection)
+        connection.close()
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        while self._since:
+            connection, since = next(iter(self._since.items()))
+            left = since + self.spec.timeout - now
+            if left > 0:
+                self._deadline.set(left)
+                break
+            self._drop(connection)

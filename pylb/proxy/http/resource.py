@@ -1,0 +1,196 @@
+"""How does somebody's own twisted.web site pass requests on to a pool?
+
+The same exchange, retries and kept connections as behind a listener; twisted.web is the client's side.  So it has read the
+request's body before pylb sees it, has answered `Expect: 100-continue` itself, and interim answers end here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from pylb.balance.pool import Pool
+from pylb.proxy.accesslog import Record
+from pylb.proxy.http.exchange import Exchange, HttpUpstream
+from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
+from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead, parse_request
+from pylb.proxy.http.headers import answer_framing_line, response_lines
+from pylb.proxy.http.idle import IdleConnections
+from pylb.proxy.http.pages import page_body
+from pylb.proxy.http.upstream import ServerConnection
+from pylb.proxy.tls import ClientTLS
+from pylb.proxy.upstream import Limits, Upstream
+
+__all__ = ["PoolResource"]
+
+_PIECE = 32 * 1024
+
+
+class PoolResource(Resource):
+    """Passes whatever is asked at or below it on to `pool`, with the whole path as it was asked.
+
+    Times in seconds.  `close` closes the idle connections to the servers.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        pool: Pool,
+        reactor: IReactorTime,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        limits: Limits | None = None,
+        send_timeout: float = 60.0,
+        read_timeout: float = 60.0,
+        next_upstream: frozenset[str] = frozenset({"error", "timeout"}),
+        trusted: TrustedProxies | None = None,
+    ) -> None:
+        super().__init__()
+        tls = ClientTLS(pool.spec.tls) if pool.spec.tls is not None else None
+        self.clock = clock
+        self.trusted = trusted or TrustedProxies()
+        self.upstream = HttpUpstream(
+            upstream=Upstream(reactor, pool, limits or Limits(), clock, tls),
+            idle=IdleConnections(pool.spec.keepalive, reactor, clock),
+            send_timeout=send_timeout,
+            read_timeout=read_timeout,
+            next_upstream=next_upstream,
+        )
+
+    def render(self, request: Request) -> int | bytes:
+        try:
+            head = _head_of(request)
+        except BadHead as bad:
+            request.setResponseCode(bad.status)
+            return page_body(bad.status)
+        _WebRequest(self, request, head).begin()
+        return NOT_DONE_YET
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.upstream.idle.close()
+
+
+def _head_of(request: Request) -> RequestHead:
+    """The request's head, judged as strictly as on a listener; the framing is gone with the body that was read."""
+    lines = [
+        b"%b: %b\r\n" % (name, value)
+        for name, values in request.requestHeaders.getAllRawHeaders()
+        if name.lower() not in (b"content-length", b"transfer-encoding", b"expect")
+        for value in values
+    ]
+    version = request.clientproto if request.clientproto == b"HTTP/1.0" else b"HTTP/1.1"
+    return parse_request(b"%b %b %b\r\n%b" % (request.method, request.uri, version, b"".join(lines)))
+
+
+@implementer(IPushProducer)
+class _WebRequest:
+    """The asker on behalf of a twisted.web request, and the producer of its answer."""
+
+    def __init__(self, resource: PoolResource, request: Request, head: RequestHead) -> None:
+        self._request = request
+        self._head = head
+        self._held = False
+        self._gone = False
+        self._framing = 0
+        client = request.getClientAddress()
+        address = getattr(client, "host", "unix:")
+        record = Record("", "http", address, getattr(client, "port", None), resource.clock())
+        proto = b"https" if request.isSecure() else b"http"
+        forwarded = Forwarded(address, proto, address in resource.trusted)
+        size = request.content.seek(0, 2)
+        request.content.seek(0)
+        self._left = size
+        host = head.host or b"localhost"
+        self._exchange = Exchange(self, resource.upstream, record, head, size, host, forwarded.lines(head))
+
+    def begin(self) -> None:
+        self._request.notifyFinish().addErrback(self._client_left)
+        self._request.registerProducer(self, True)
+        self._exchange.start()
+        self._send_body()
+
+    def _send_body(self) -> None:
+        while self._left and not self._held and not self._gone:
+            data = self._request.content.read(min(_PIECE, self._left))
+            self._left -= len(data)
+            self._exchange.body(data)
+            if not self._left:
+                self._exchange.body_ends(None)
+
+    def _client_left(self, reason: object) -> None:
+        if not self._gone:
+            self._gone = True
+            self._exchange.abandon()
+
+    # IPushProducer, called by twisted.web.
+
+    def pauseProducing(self) -> None:
+        self._exchange.pause_answer()
+
+    def resumeProducing(self) -> None:
+        self._exchange.resume_answer()
+
+    def stopProducing(self) -> None:
+        """The client's end is told by notifyFinish."""
+
+    # From the exchange.
+
+    def pause_body(self) -> None:
+        self._held = True
+
+    def resume_body(self) -> None:
+        if self._held:
+            self._held = False
+            self._send_body()
+
+    def answer_informs(self, head: ResponseHead) -> None:
+        """twisted.web has no way to pass it on."""
+
+    def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
+        raise AssertionError("no upgrade was asked for")
+
+    def answer_begins(self, head: ResponseHead, framing: int) -> None:
+        request = self._request
+        request.setResponseCode(head.status, head.reason)
+        lines = response_lines(head)
+        if framing >= 0:
+            lines += answer_framing_line(head, self._head.method, framing)
+        pairs = [line.partition(b": ")[::2] for line in lines.split(b"\r\n")[:-1]]
+        for name, _ in pairs:
+            request.responseHeaders.removeHeader(name)
+        for name, value in pairs:
+            request.responseHeaders.addRawHeader(name, value)
+
+    def answer_data(self, data: bytes) -> None:
+        if not self._gone:
+            self._request.write(data)
+
+    def answer_ends(self, trailers: bytes) -> None:
+        self._finish()
+
+    def answer_breaks(self) -> None:
+        self._gone = True
+        self._request.unregisterProducer()
+        self._request.channel.abortConnection()
+
+    def answer_fails(self, status: int) -> None:
+        body = page_body(status)
+        self._request.setResponseCode(status)
+        self._request.setHeader(b"Content-Type", b"text/plain")
+        self._request.setHeader(b"Content-Length", b"%d" % len(body))
+        self._request.write(body)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._request.unregisterProducer()
+            self._request.finish()

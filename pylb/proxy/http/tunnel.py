@@ -1,0 +1,94 @@
+"""What happens after a server has agreed to leave HTTP?
+
+Only WebSocket is let through, and only once the server has said 101: from there on bytes travel both ways untouched, each
+transport the producer of the other, until one side ends or nothing has moved for `timeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+
+from pylb.proxy.accesslog import Record
+from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.http.head import RequestHead
+
+if TYPE_CHECKING:
+    from twisted.internet.protocol import Protocol
+
+    from pylb.proxy.http.upstream import ServerConnection
+
+__all__ = ["Tunnel", "wants_websocket"]
+
+
+def wants_websocket(head: RequestHead, framing: int) -> bool:
+    """Whether a request asks to go on as WebSocket; whatever else it may want to become is not passed on."""
+    return (
+        b"upgrade" in head.fields.connection
+        and head.fields.elements(b"upgrade") == [b"websocket"]
+        and head.method == b"GET"
+        and head.minor == 1
+        and framing == 0
+    )
+
+
+class Tunnel:
+    """Raw bytes between a client and a server.  The client's side tells it of the client's end by `client_lost`."""
+
+    __slots__ = ("_client", "_ended", "_record", "_server", "_timer")
+
+    def __init__(
+        self,
+        client: Protocol,
+        server: ServerConnection,
+        record: Record,
+        reactor: IReactorTime,
+        clock: Callable[[], float],
+        timeout: float,
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._record = record
+        self._ended = False
+        self._timer = IdleTimer(reactor, clock, timeout, self.abort)
+        early = server.become_raw(self)
+        client.transport.unregisterProducer()
+        client.transport.registerProducer(server.transport, True)
+        server.transport.registerProducer(client.transport, True)
+        if early:
+            self.from_server(early)
+
+    def from_client(self, data: bytes) -> None:
+        self._timer.touch()
+        self._record.bytes_received += len(data)
+        self._record.upstream_bytes_sent += len(data)
+        self._server.transport.write(data)
+
+    def from_server(self, data: bytes) -> None:
+        self._timer.touch()
+        self._record.bytes_sent += len(data)
+        self._record.upstream_bytes_received += len(data)
+        self._client.transport.write(data)
+
+    def client_lost(self) -> None:
+        """Flush what the client still had to say and close."""
+        self._lost(self._server.transport)
+
+    def server_lost(self) -> None:
+        """Flush what the server still had to say and close."""
+        self._lost(self._client.transport)
+
+    def _lost(self, other: ITCPTransport) -> None:
+        if self._ended:
+            self._timer.cancel()
+            return
+        self._ended = True
+        other.unregisterProducer()
+        other.loseConnection()
+
+    def abort(self) -> None:
+        """Close both sides at once."""
+        self._server.transport.abortConnection()
+        self._client.transport.abortConnection()
