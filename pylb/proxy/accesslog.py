@@ -19,7 +19,10 @@ __all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
 
 
 class Try:
-    """A server that was tried: its name, its status (HTTP only), seconds until it was connected and until its head came."""
+    """A server that was tried: its name, its status, seconds until it was connected and until its head came (HTTP).
+
+    The status is what the server sent (HTTP), or 502 or 504 when it could not be reached.
+    """
 
     __slots__ = ("connect_time", "header_time", "server", "status")
 
