@@ -13,7 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import ITransport
 
-__all__ = ["Connection", "Connections", "peer_of"]
+__all__ = ["Connection", "Connections", "peer_of", "set_options"]
 
 
 def peer_of(transport: ITransport) -> tuple[str, int | None]:
@@ -22,6 +22,16 @@ def peer_of(transport: ITransport) -> tuple[str, int | None]:
     if isinstance(peer, IPv4Address | IPv6Address):
         return peer.host, peer.port
     return "unix:", None
+
+
+def set_options(transport: ITransport, *, nodelay: bool, keepalive: bool) -> None:
+    """Set TCP_NODELAY and SO_KEEPALIVE, whichever is asked for, if there is TCP at the bottom of `transport`."""
+    # Interfaces do not tell: Twisted's Unix transports claim to be TCP, and its TLS over TCP does not.
+    if isinstance(transport.getPeer(), IPv4Address | IPv6Address) and hasattr(transport, "setTcpNoDelay"):
+        if nodelay:
+            transport.setTcpNoDelay(True)
+        if keepalive:
+            transport.setTcpKeepAlive(True)
 
 
 class Connection(Protocol):

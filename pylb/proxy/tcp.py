@@ -1,9 +1,10 @@
 """How do the bytes of a TCP connection travel between a client and the server that was chosen for it?
 
-- What a client sends before its server is reached is kept, one read's worth, and reading pauses.
-- Back-pressure runs both ways: each transport is the producer of the other.
+- What a client sends before its server is reached is kept, up to 64 KiB and one read; then reading pauses.  A client that
+  has sent and left by then is served all the same.
+- Back-pressure runs both ways: each side is the producer of the other.
 - The end of one direction passes through as a half-close if both sides are plain and the listener says so; otherwise it
-  flushes the other direction and closes both.  A reset passes through as a reset.
+  flushes both directions and closes both.  A reset passes through as a reset.
 - Reaching the server is its success, failing to be reached its failure; what happens later is nobody's fault.
 """
 
@@ -12,22 +13,77 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.model import TcpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
-from pylb.proxy.connections import Connections, peer_of
+from pylb.proxy.connections import Connections, peer_of, set_options
 from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.tls import TLSTransport
 from pylb.proxy.upstream import ServerSide, Upstream, UpstreamError
 
 __all__ = ["TcpFactory"]
 
+#: Bytes from a client that are enough until its server is reached.
+_EARLY = 64 * 1024
+#: Seconds for which a client is still listened to, in vain, after its server is gone: to close over unread bytes would be
+#: a reset, and cost the client the end of its answer.
+_LINGER = 5.0
 
-@implementer(IHalfCloseableProtocol)
-class _ClientSide(Protocol):
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class _Side(Protocol):
+    """One end of a session; towards the other end, the producer of the bytes that come from here."""
+
+    #: No more bytes come from here, and that was no accident.
+    ended = False
+
+    def writeConnectionLost(self) -> None:
+        """Twisted's; the session shut it itself."""
+
+    def pauseProducing(self) -> None:
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Twisted's, when the other end is lost; the session decides what follows from that."""
+
+    def end(self) -> None:
+        """Send no more."""
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Flush what is to be sent and close."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def cut(self) -> None:
+        """Close at once; over TCP that is a reset."""
+        getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+
+    def was_reset(self, reason: Failure) -> bool:
+        """Whether the connection was lost by accident.  Twisted's own TLS does not tell a reset from a mere end."""
+        if self.ended or reason.check(ConnectionDone):
+            return False
+        return isinstance(self.transport, TLSTransport) or not ISSLTransport.providedBy(self.transport)
+
+
+@implementer(IHandshakeListener)
+class _ClientSide(_Side):
     """Faces the client."""
 
     def __init__(self, factory: TcpFactory) -> None:
@@ -35,6 +91,10 @@ class _ClientSide(Protocol):
 
     def connectionMade(self) -> None:
         self.session = _Session(self, self.factory)
+        if not isinstance(self.transport, TLSMemoryBIOProtocol):
+            self.session.begin()
+
+    def handshakeCompleted(self) -> None:
         self.session.begin()
 
     def dataReceived(self, data: bytes) -> None:
@@ -43,21 +103,11 @@ class _ClientSide(Protocol):
     def readConnectionLost(self) -> None:
         self.session.ended(self)
 
-    def writeConnectionLost(self) -> None:
-        """Twisted's; the session shut it itself."""
-
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        self.session.lost(self, reason)
-
-    def drain(self) -> None:
-        """A TCP connection shows no moment at which it is idle: let it run."""
-
-    def abort(self) -> None:
-        self.session.abort()
+        self.session.client_lost(reason)
 
 
-@implementer(IHalfCloseableProtocol)
-class _ServerSide(ServerSide):
+class _ServerSide(_Side, ServerSide):
     """Faces the server."""
 
     def __init__(self, session: _Session) -> None:
@@ -67,131 +117,173 @@ class _ServerSide(ServerSide):
         self.session.from_server(data)
 
     def readConnectionLost(self) -> None:
-        self.session.ended(self)
-
-    def writeConnectionLost(self) -> None:
-        """Twisted's; the session shut it itself."""
+        if self.dial is None:
+            self.session.ended(self)
+        else:
+            self.transport.loseConnection()
 
     def lost(self, reason: Failure) -> None:
-        self.session.lost(self, reason)
+        self.session.server_lost(reason)
 
 
 class _Session:
     """One client, the server it got, and what is under way between them."""
 
-    __slots__ = ("_attempts", "_client", "_early", "_ended", "_factory", "_plain", "_record", "_server", "_timer")
+    __slots__ = ("_attempts", "_client", "_early", "_factory", "_half_close", "_over", "_record", "_server", "_timer")
 
     def __init__(self, client: _ClientSide, factory: TcpFactory) -> None:
         spec = factory.spec
         self._factory = factory
         self._client: _ClientSide | None = client
         self._server: _ServerSide | None = None
-        self._early: list[bytes] = []
-        self._ended: set[Protocol] = set()
-        self._plain = not ISSLTransport.providedBy(client.transport) and factory.upstream.tls is None
+        #: What the client sent so far; None once it has its server, or will not get one.
+        self._early: bytearray | None = bytearray()
+        #: Nothing is passed on any more: what comes now is read only to see it end.
+        self._over = False
+        self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
         self._attempts = factory.upstream.attempts(None, self._record)
-        self._timer = IdleTimer(factory.reactor, factory.clock, spec.timeout, self._expired)
+        self._timer = self._idle_timer(self._close)
+        factory.connections.add(self)
 
     def begin(self) -> None:
-        assert self._client is not None
-        self._factory.connections.add(self._client)
-        self._factory.set_options(self._client)
+        """Look for a server; how long that may take is the business of its limits."""
+        self._timer.cancel()
+        spec = self._factory.spec
+        set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
         self._attempts.start(lambda: _ServerSide(self), self._reached, self._unreachable)
 
     def from_client(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
+        if self._over:
+            return
         self._timer.touch()
-        if self._server is None:
-            self._early.append(data)
+        if self._early is None:
+            self._send(data)
+            return
+        self._early += data
+        if len(self._early) >= _EARLY:
             self._client.transport.pauseProducing()
-        else:
-            self._server.transport.write(data)
 
     def from_server(self, data: bytes) -> None:
+        self._record.upstream_bytes_received += len(data)
+        if self._over:
+            return
         self._timer.touch()
         self._record.bytes_sent += len(data)
         self._client.transport.write(data)
 
-    def ended(self, side: Protocol) -> None:
+    def ended(self, side: _Side) -> None:
         """No more bytes come from `side`."""
-        self._ended.add(side)
-        self._timer.touch()
+        side.ended = True
+        if self._early is not None:
+            return
         other = self._client if side is self._server else self._server
         if other is None:
-            return
-        other.transport.unregisterProducer()
-        if not (self._plain and self._factory.spec.half_close) or other in self._ended:
+            side.close()
+        elif self._half_close and not other.ended and not self._over:
+            self._timer.touch()
+            other.end()
+        else:
             self._close()
-        else:
-            other.transport.loseWriteConnection()
 
-    def lost(self, side: Protocol, reason: Failure) -> None:
-        """The connection of `side` is gone altogether."""
-        if side is self._client:
-            self._client, other = None, self._server
-            self._factory.connections.remove(side)
-        else:
-            self._server, other = None, self._client
-        if self._server is None:
-            self._attempts.stop()
-        if other is None:
-            self._record.status = self._record.status or 499
+    def client_lost(self, reason: Failure) -> None:
+        client, self._client = self._client, None
+        self._over = True
+        if self._server is not None:
+            self._follow(self._server, client.was_reset(reason))
+        elif not self._early or client.was_reset(reason):
             self._finish()
-        elif self._plain and not reason.check(ConnectionDone):
-            other.transport.abortConnection()
+
+    def server_lost(self, reason: Failure) -> None:
+        server, self._server = self._server, None
+        self._over = True
+        self._attempts.stop()
+        if self._client is None:
+            self._finish()
+        elif server.ended and self._half_close and not self._client.ended:
+            self._start_timer(self._close, _LINGER)
         else:
-            other.transport.unregisterProducer()
-            other.transport.loseConnection()
+            self._follow(self._client, server.was_reset(reason))
+
+    def drain(self) -> None:
+        """Nothing shows whether a TCP connection is idle: let it run."""
 
     def abort(self) -> None:
-        for side in (self._client, self._server):
-            if side is not None:
-                side.transport.abortConnection()
+        """Close both at once."""
+        sides = [side for side in (self._client, self._server) if side is not None]
+        for side in sides:
+            side.cut()
+        if not sides:
+            self._finish()
 
     def _reached(self, server: ServerSide) -> None:
-        assert isinstance(server, _ServerSide)
+        assert isinstance(server, _ServerSide) and self._attempts.lease is not None
         self._attempts.lease.succeeded()
         self._record.status = 200
         self._server = server
-        client = self._client.transport
-        server.transport.registerProducer(client, True)
-        client.registerProducer(server.transport, True)
-        early, self._early = self._early, []
-        for data in early:
-            server.transport.write(data)
-        if self._client in self._ended:
-            self.ended(self._client)
-        else:
-            client.resumeProducing()
+        self._start_timer(self._close)
+        early, self._early = self._early, None
+        client = self._client
+        if client is not None:
+            client.transport.registerProducer(server, True)
+            server.transport.registerProducer(client, True)
+            if not client.ended:
+                client.transport.resumeProducing()
+        if early:
+            self._send(bytes(early))
+        if client is None:
+            server.close()
+        elif client.ended:
+            self.ended(client)
 
     def _unreachable(self, error: Exception) -> None:
         self._record.status = 504 if isinstance(error, UpstreamError) and error.timed_out else 502
-        self._client.transport.loseConnection()
+        self._early = None
+        if self._client is None:
+            self._finish()
+        else:
+            self._close()
+
+    def _send(self, data: bytes) -> None:
+        self._record.upstream_bytes_sent += len(data)
+        self._server.transport.write(data)
+
+    def _follow(self, side: _Side, reset: bool) -> None:
+        """Do to `side` what happened to the other one."""
+        if reset:
+            side.cut()
+        else:
+            self._close()
 
     def _close(self) -> None:
-        """Flush what is under way and close both."""
+        """Flush what is under way and close both; if that gets nowhere, cut."""
+        self._over = True
+        self._start_timer(self.abort)
         for side in (self._client, self._server):
             if side is not None:
-                side.transport.unregisterProducer()
-                side.transport.loseConnection()
+                side.close()
 
-    def _expired(self) -> None:
-        """Nothing moved for `timeout`: close; if that, too, gets nowhere, cut."""
-        if len(self._ended) == 2:
-            self.abort()
-            return
-        self._ended.update(side for side in (self._client, self._server) if side is not None)
-        self._timer = IdleTimer(self._factory.reactor, self._factory.clock, self._timer.timeout, self.abort)
-        self._close()
+    def _start_timer(self, expired: Callable[[], None], timeout: float | None = None) -> None:
+        self._timer.cancel()
+        self._timer = self._idle_timer(expired, timeout)
+
+    def _idle_timer(self, expired: Callable[[], None], timeout: float | None = None) -> IdleTimer:
+        factory = self._factory
+        return IdleTimer(factory.reactor, factory.clock, timeout or factory.spec.timeout, expired)
 
     def _finish(self) -> None:
         self._timer.cancel()
-        record = self._record
-        if record.status == 200:
-            record.upstream_bytes_sent, record.upstream_bytes_received = record.bytes_received, record.bytes_sent
-        self._factory.access_log.write(record)
+        self._attempts.stop()
+        self._factory.connections.remove(self)
+        self._record.status = self._record.status or 499
+        self._factory.access_log.write(self._record)
+
+
+def _can_half_close(transport: ITransport) -> bool:
+    """Twisted would shut TLS down without a word to the peer."""
+    return hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport)
 
 
 class TcpFactory(ServerFactory):
@@ -217,10 +309,3 @@ class TcpFactory(ServerFactory):
 
     def buildProtocol(self, addr: object) -> _ClientSide:
         return _ClientSide(self)
-
-    def set_options(self, side: Protocol) -> None:
-        """Socket options towards the client, where it is a TCP socket."""
-        if ITCPTransport.providedBy(side.transport):
-            side.transport.setTcpNoDelay(self.spec.tcp_nodelay)
-            if self.spec.so_keepalive:
-                side.transport.setTcpKeepAlive(True)

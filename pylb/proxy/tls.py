@@ -11,37 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakMethod
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
+from OpenSSL.crypto import X509
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    ITransport,
 )
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.balance.server import Server
 from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, UpstreamTLS
 
-__all__ = ["ClientTLS", "ServerTLS"]
+__all__ = ["CertificateRefused", "ClientTLS", "ServerTLS", "TLSTransport"]
 
 _MIN_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _CIPHERS = b"HIGH:!aNULL:!MD5"
+#: What OpenSSL's commonest verification errors mean for a certificate (x509_vfy.h).
+_MISTRUST = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is signed by nobody else",
+    19: "is of an unknown authority",
+    20: "is of an unknown authority",
+    21: "is of an unknown authority",
+}
+_BUFFER_SIZE = 32 * 1024
 #: A fixed name for the session cache of every context; sessions are not shared between contexts.
 _SESSION_ID = b"pylb"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """TLS towards clients, for a `TLSMemoryBIOFactory`.
+    """TLS towards clients.
 
     Raises OSError or `OpenSSL.SSL.Error` when a certificate or key cannot be used.
     """
@@ -57,15 +73,16 @@ class ServerTLS:
         self._first = contexts[0]
         self._first.set_tlsext_servername_callback(self._choose)
 
+    def over(self, factory: IProtocolFactory, reactor: IReactorTime) -> IProtocolFactory:
+        """What speaks TLS to clients for `factory`."""
+        return _TLSFactory(self, False, factory, reactor)
+
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         return SSL.Connection(self._first, None)
 
     def _make_context(self, certificate: CertificateSpec, min_version: str) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(_MIN_VERSIONS[min_version])
-        context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_cipher_list(_CIPHERS)
+        _harden(context, min_version)
         context.set_session_id(_SESSION_ID)
         context.use_certificate_chain_file(certificate.cert)
         context.use_privatekey_file(certificate.key)
@@ -93,45 +110,121 @@ def _names(path: str) -> Iterator[str]:
 
 
 class ClientTLS:
-    """TLS towards the servers of a pool.  Raises OSError or ValueError when the authorities cannot be read."""
+    """TLS towards the servers of a pool.  Raises `OpenSSL.SSL.Error` when the authorities cannot be read."""
 
     def __init__(self, spec: UpstreamTLS) -> None:
         self._spec = spec
-        self._options: dict[str, IOpenSSLClientConnectionCreator] = {}
+        self._peers: dict[str, _Peer] = {}
+        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        _harden(self._context, "1.2")
         if spec.ca is None:
-            self._trust = platformTrust()
+            self._context.set_default_verify_paths()
         else:
-            pem = x509.load_pem_x509_certificates(Path(spec.ca).read_bytes())
-            self._trust = trustRootFromCertificates(
-                [Certificate.loadPEM(authority.public_bytes(Encoding.PEM)) for authority in pem]
-            )
+            self._context.load_verify_locations(spec.ca)
 
-    def options_for(self, server: Server) -> IOpenSSLClientConnectionCreator:
-        """What makes a TLS connection to `server` and verifies it."""
+    def over(self, factory: IProtocolFactory, server: Server, reactor: IReactorTime) -> IProtocolFactory:
+        """What speaks TLS to `server` for `factory`.  Raises ValueError for what cannot be a server's name."""
         name = self._spec.server_name or _host(server)
-        options = self._options.get(name)
-        if options is None:
-            options = optionsForClientTLS(name, self._trust) if self._spec.verify else _Unverified(name)
-            self._options[name] = options
-        return options
+        peer = self._peers.get(name)
+        if peer is None:
+            peer = self._peers[name] = _Peer(self._context, name, self._spec.verify)
+        return _TLSFactory(peer, True, factory, reactor)
+
+
+class CertificateRefused(Exception):
+    """What a server showed is not to be believed."""
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """Encrypts and believes whatever the server shows (`verify: false`); still sends the server name."""
+class _Peer:
+    """A server, known by the name that its certificate must bear (unless nobody wants to know)."""
 
-    def __init__(self, name: str) -> None:
-        self._context = CertificateOptions(verify=False).getContext()
-        self._name = None if isIPAddress(name) or isIPv6Address(name) else name.encode("idna")
+    def __init__(self, context: SSL.Context, name: str, verify: bool) -> None:
+        self._context = context
+        self._name = name
+        self._verified = verify
+        self._sni: bytes | None = None
+        self._id: DNS_ID | IPAddress_ID
+        try:
+            self._id = IPAddress_ID(name)
+        except ValueError:
+            self._sni = name.encode("idna")
+            self._id = DNS_ID(self._sni.decode())
 
-    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        if self._name is not None:
-            connection.set_tlsext_host_name(self._name)
+        if self._sni is not None:
+            connection.set_tlsext_host_name(self._sni)
+        if self._verified:
+            # Weakly, or connection and protocol would keep each other alive.
+            told = WeakMethod(protocol.failVerification)
+            connection.set_verify(SSL.VERIFY_PEER, lambda _, *shown: self._verify(told, *shown))
         return connection
+
+    def _verify(self, told: WeakMethod, certificate: X509, code: int, depth: int, ok: int) -> bool:
+        try:
+            self._check(certificate, code, depth)
+        except Exception:
+            # Whatever it is: OpenSSL would make something else of it.
+            refuse = told()
+            if refuse is not None:
+                refuse(Failure())
+            return False
+        return True
+
+    def _check(self, certificate: X509, code: int, depth: int) -> None:
+        if code:
+            raise CertificateRefused(f"its certificate {_MISTRUST.get(code, f'was refused, X509 error {code}')}")
+        if depth == 0:
+            try:
+                verify_service_identity(extract_patterns(certificate), [self._id], [])
+            except (VerificationError, CertificateError) as error:
+                raise CertificateRefused(f"its certificate is not for {self._name}") from error
 
 
 def _host(server: Server) -> str:
     """The name in the certificate of a server is the one that the operator wrote, not what it resolved to."""
     address = server.spec.address
     return address.host if isinstance(address, InetAddress) else "localhost"
+
+
+def _harden(context: SSL.Context, min_version: str) -> None:
+    context.set_min_proto_version(_MIN_VERSIONS[min_version])
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(_CIPHERS)
+
+
+class TLSTransport(TLSMemoryBIOProtocol):
+    """Twisted's TLS with tidings of the end, for protocols that are IHalfCloseableProtocol.
+
+    Their `readConnectionLost` is called once the peer has ended its side: by a close_notify as soon as that is read, where
+    Twisted first flushes and, while a producer is paused, may never come to tell; or by merely closing, which Twisted
+    tells as it tells a reset.  What is left for `connectionLost` to tell as a loss is one.
+    """
+
+    def makeConnection(self, transport: ITransport) -> None:
+        # A read and a full buffer of ciphertext, and what OpenSSL holds, are not to exceed what plain connections hold.
+        transport.bufferSize = _BUFFER_SIZE
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.getHandle().get_shutdown() & SSL.RECEIVED_SHUTDOWN:
+            self._ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        # If it is disconnecting it is we who close, perhaps over what was not TLS.
+        if reason.check(ConnectionDone) and not self.transport.disconnecting:
+            self._ended()
+        super().connectionLost(reason)
+
+    def _ended(self) -> None:
+        protocol = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if protocol is not None:
+            protocol.readConnectionLost()
+
+
+class _TLSFactory(TLSMemoryBIOFactory):
+    # Not the one that gathers 64 kB before it writes: nobody would count them.
+    protocol = TLSTransport

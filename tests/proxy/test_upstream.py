@@ -1,0 +1,316 @@
+"""How does a client get to a server that takes it?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from twisted.internet.error import ConnectBindError, ConnectError
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.server import Server
+from pylb.model import InetAddress, PoolSpec, ServerSpec, UnixAddress
+from pylb.proxy.accesslog import Record
+from pylb.proxy.upstream import Attempts, Limits, ServerSide, Upstream
+from tests.fakes import FakeReactor
+
+
+def spec(name: str, **asked: bool) -> ServerSpec:
+    return ServerSpec(address=InetAddress(name, 80), **asked)
+
+
+class Side(ServerSide):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def established(self) -> None:
+        self.told.append("established")
+
+    def lost(self, reason: Failure) -> None:
+        self.told.append("lost")
+
+
+class UpstreamCase(SynchronousTestCase):
+    """A pool of servers `a`, `b`, ... (backups in capitals) behind a reactor that reaches nobody by itself."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.record = Record("web", "tcp", "192.0.2.7", 4711, 0.0)
+        self.connected: list[ServerSide] = []
+        self.failed: list[Exception] = []
+        self.sides: list[Side] = []
+
+    def attempts(self, names: str, **limits: object) -> Attempts:
+        return self.attempts_at(*(spec(name, backup=name.isupper()) for name in names), **limits)
+
+    def attempts_at(self, *specs: ServerSpec, **limits: object) -> Attempts:
+        servers = [Server(spec) for spec in specs]
+        self.pool = Pool(PoolSpec(name="web", servers=specs), servers, self.reactor.seconds)
+        upstream = Upstream(self.reactor, self.pool, Limits(**limits), self.reactor.seconds)
+        return upstream.attempts(None, self.record)
+
+    def start(self, attempts: Attempts, take_idle: Callable[..., ServerSide | None] | None = None) -> None:
+        attempts.start(self.build, self.connected.append, self.failed.append, take_idle)
+
+    def build(self) -> Side:
+        self.sides.append(Side())
+        return self.sides[-1]
+
+    def refuse_all(self, error: Exception | None = None) -> str:
+        """Refuse every connection that is asked for, one after the other; to whom they were."""
+        while self.reactor.pending:
+            self.reactor.pending[0].refuse(error)
+        return "".join(connector.address for connector in self.reactor.dialled)
+
+    @property
+    def active(self) -> dict[str, int]:
+        return {server.name[0]: server.active for server in self.pool.servers}
+
+    def assert_nothing_left(self) -> None:
+        self.assertEqual(sum(self.active.values()), 0)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.pending, [])
+
+
+class ConnectTests(UpstreamCase):
+    def test_reached(self) -> None:
+        """The asker hears once, of an established protocol, while the lease is held and nothing else is left."""
+        attempts = self.attempts("a")
+        self.start(attempts)
+        self.reactor.advance(0.25)
+        self.reactor.dialled[0].accept()
+        self.assertEqual((self.connected, self.failed), (self.sides, []))
+        self.assertEqual(self.sides[0].told, ["established"])
+        self.assertEqual(self.active, {"a": 1})
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual([(t.server, t.connect_time) for t in self.record.tries], [("a:80", 0.25)])
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_lost_later(self) -> None:
+        """The end of an established connection is told to its protocol, and nobody is blamed."""
+        attempts = self.attempts("ab")
+        self.start(attempts)
+        self.reactor.dialled[0].accept().lose()
+        self.assertEqual(self.sides[0].told, ["established", "lost"])
+        self.assertEqual((self.failed, self.pool.servers[0].failures), ([], 0))
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_unix(self) -> None:
+        """A server may be a Unix socket."""
+        attempts = self.attempts_at(ServerSpec(address=UnixAddress("/run/app")))
+        self.start(attempts)
+        self.assertEqual(self.reactor.dialled[0].address, "/run/app")
+        attempts.stop()
+
+    def test_nobody(self) -> None:
+        """Without a usable server the asker hears so at once, and the pool counts it."""
+        self.start(self.attempts_at(spec("a", down=True), spec("b", down=True)))
+        self.assertEqual([type(error) for error in self.failed], [NoServerAvailable])
+        self.assertEqual(self.pool.refused, 1)
+        self.assert_nothing_left()
+
+
+class RetryTests(UpstreamCase):
+    def test_every_server_once(self) -> None:
+        """0 tries are one of every server, the backups last; the asker hears of the last failure."""
+        self.start(self.attempts("abcDE"))
+        self.assertEqual(self.refuse_all(), "abcDE")
+        self.assertEqual([str(error) for error in self.failed], ["Connection was refused by other side"])
+        self.assertEqual([server.failures for server in self.pool.servers], [1] * 5)
+        self.assertEqual([t.status for t in self.record.tries], [502] * 5)
+        self.assert_nothing_left()
+
+    def test_second_server(self) -> None:
+        """The lease that is left is that of the server that took it."""
+        attempts = self.attempts("ab")
+        self.start(attempts)
+        self.reactor.dialled[0].refuse()
+        self.assertEqual(self.active, {"a": 0, "b": 1})
+        self.reactor.dialled[1].accept()
+        self.assertEqual((len(self.connected), self.failed), (1, []))
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_tries(self) -> None:
+        """`tries` counts the first one."""
+        for tries, tried in [(1, "a"), (2, "ab"), (9, "abc")]:
+            self.setUp()
+            self.start(self.attempts("abc", tries=tries))
+            self.assertEqual(self.refuse_all(), tried)
+            self.assertEqual(len(self.failed), 1)
+            self.assert_nothing_left()
+
+    def test_off(self) -> None:
+        """Without retries the first failure is the last, and counts against the server all the same."""
+        self.start(self.attempts("ab", enabled=False))
+        self.assertEqual(self.refuse_all(), "a")
+        self.assertEqual([server.failures for server in self.pool.servers], [1, 0])
+        self.assert_nothing_left()
+
+    def test_time_is_up(self) -> None:
+        """After `timeout` seconds no other server is tried; the one that is being tried may go on."""
+        self.start(self.attempts("abc", timeout=2.0))
+        self.reactor.advance(1.9)
+        self.reactor.dialled[0].refuse()
+        self.reactor.advance(0.1)
+        self.assertEqual(self.refuse_all(), "ab")
+        self.assertEqual(len(self.failed), 1)
+        self.assert_nothing_left()
+
+    def test_connect_timeout(self) -> None:
+        """Each server has `connect_timeout` seconds; who takes longer has failed, and is not connected to any more."""
+        self.start(self.attempts("ab", connect_timeout=3.0))
+        self.reactor.advance(2.9)
+        self.assertEqual(len(self.reactor.dialled), 1)
+        self.reactor.advance(0.1)
+        self.assertEqual([connector.address for connector in self.reactor.pending], ["b"])
+        self.reactor.advance(3.0)
+        self.assertEqual([error.timed_out for error in self.failed], [True])
+        self.assertEqual([t.status for t in self.record.tries], [504, 504])
+        self.assertEqual([server.failures for server in self.pool.servers], [1, 1])
+        self.assert_nothing_left()
+
+    def test_no_connect_timeout(self) -> None:
+        """A connect_timeout of 0 is none."""
+        attempts = self.attempts("a", connect_timeout=0.0)
+        self.start(attempts)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.failed, [])
+        attempts.stop()
+
+    def test_own_fault(self) -> None:
+        """Lack of descriptors, ports or memory is nobody's fault but ours: no server is blamed and no other tried."""
+        for code in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL):
+            for kind in (ConnectBindError, ConnectError, OSError):
+                self.setUp()
+                self.start(self.attempts("ab"))
+                self.assertEqual(self.refuse_all(kind(code, os.strerror(code))), "a")
+                self.assertEqual([server.failures for server in self.pool.servers], [0, 0])
+                self.assertEqual([error.ours for error in self.failed], [True])
+                self.assert_nothing_left()
+
+    def test_unreachable_network(self) -> None:
+        """A server without a route to it has failed."""
+        self.start(self.attempts("ab"))
+        self.assertEqual(self.refuse_all(ConnectError(errno.EHOSTUNREACH, "no route")), "ab")
+        self.assertEqual([server.failures for server in self.pool.servers], [1, 1])
+
+    def test_raised(self) -> None:
+        """What the reactor raises at once, it might as well have told later."""
+        self.reactor.error = OSError(errno.EMFILE, "too many")
+        self.start(self.attempts("ab"))
+        self.assertEqual([error.ours for error in self.failed], [True])
+        self.assert_nothing_left()
+        self.setUp()
+        self.reactor.error = socket.gaierror(socket.EAI_NONAME, "no such zone")
+        self.start(self.attempts("ab"))
+        self.assertEqual(self.refuse_all(), "b")
+        self.assertEqual([server.failures for server in self.pool.servers], [1, 1])
+        self.assert_nothing_left()
+
+    def test_own_fault_ends_no_pause(self) -> None:
+        """A trial that failed by our own fault says nothing: the server stays ejected."""
+        self.start(self.attempts("ab"))
+        self.refuse_all()
+        self.reactor.advance(10.1)
+        attempts = Upstream(self.reactor, self.pool, Limits(), self.reactor.seconds).attempts(None, self.record)
+        self.start(attempts)
+        self.refuse_all(ConnectBindError(errno.EMFILE, "too many"))
+        self.assertIsNotNone(self.pool.servers[0].health.retry_at)
+        self.assert_nothing_left()
+
+
+class AskerTests(UpstreamCase):
+    def test_leaves_while_connecting(self) -> None:
+        """A client that leaves stops the connecting and releases the lease, without a verdict."""
+        attempts = self.attempts("ab")
+        self.start(attempts)
+        attempts.stop()
+        attempts.stop()
+        self.assertEqual(([], [], 0), (self.connected, self.failed, self.pool.servers[0].failures))
+        self.assert_nothing_left()
+
+    def test_again(self) -> None:
+        """An asker may leave a server that it has judged for another, as long as there is one."""
+        attempts = self.attempts("ab")
+        self.start(attempts)
+        self.reactor.dialled[0].accept()
+        self.lease_of(attempts).failed("no answer")
+        self.assertTrue(attempts.again())
+        self.assertEqual(self.active, {"a": 0, "b": 1})
+        self.reactor.dialled[1].accept()
+        self.assertFalse(attempts.again())
+        self.assertEqual(self.active, {"a": 0, "b": 1})
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_again_with_a_failure(self) -> None:
+        """A verdict that is passed along counts only if another server takes over."""
+        attempts = self.attempts("ab")
+        self.start(attempts)
+        self.reactor.dialled[0].accept()
+        self.assertTrue(attempts.again("status 500"))
+        self.reactor.dialled[1].accept()
+        self.assertFalse(attempts.again("status 500"))
+        self.assertEqual([server.failures for server in self.pool.servers], [1, 0])
+        attempts.stop()
+
+    def test_again_within_limits(self) -> None:
+        """The limits of tries and time hold for those, too."""
+        for limits in ({"tries": 1}, {"timeout": 5.0}):
+            self.setUp()
+            attempts = self.attempts("ab", **limits)
+            self.start(attempts)
+            self.reactor.dialled[0].accept()
+            self.reactor.advance(5)
+            self.assertFalse(attempts.again("late"))
+            self.assertEqual((self.active, self.pool.servers[0].failures), ({"a": 1, "b": 0}, 0))
+            attempts.stop()
+
+    def test_idle_connection(self) -> None:
+        """An idle connection is used instead of a new one; it took no time to connect."""
+        idle = Side()
+        attempts = self.attempts("a")
+        self.start(attempts, lambda server: idle)
+        self.assertEqual((self.connected, self.reactor.dialled), ([idle], []))
+        self.assertEqual(self.record.tries[0].connect_time, 0.0)
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_fresh(self) -> None:
+        """A stale one is replaced by a new connection to the same server, under the same lease and the same try."""
+        attempts = self.attempts("ab")
+        self.start(attempts, lambda server: Side())
+        lease = attempts.lease
+        attempts.fresh()
+        self.reactor.dialled[0].accept()
+        self.assertEqual((len(self.connected), attempts.lease), (2, lease))
+        self.assertEqual((self.active, len(self.record.tries)), ({"a": 1, "b": 0}, 1))
+        attempts.stop()
+        self.assert_nothing_left()
+
+    def test_build_breaks(self) -> None:
+        """An exception while a protocol is made leaves no lease and no delayed call behind."""
+
+        def build() -> ServerSide:
+            raise RuntimeError("broken")
+
+        attempts = self.attempts("a")
+        attempts.start(build, self.connected.append, self.failed.append)
+        connector = self.reactor.dialled[0]
+        error = self.assertRaises(RuntimeError, connector.accept)
+        connector.refuse(error)  # as Twisted does
+        self.assertEqual([str(error) for error in self.failed], ["broken"])
+        self.assert_nothing_left()
+
+    def lease_of(self, attempts: Attempts) -> Lease:
+        assert attempts.lease is not None
+        return attempts.lease
