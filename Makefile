@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 .NOTPARALLEL:
 
 run: $(VENV)/run.installed
-	@exec $(BIN)/pylb demo
+	@exec $(BIN)/twistd -n --pidfile= pylb --config etc/demo.yaml --demo
 
 test: $(VENV)/test.installed
 	$(BIN)/python -m twisted.trial $(if $(J),-j$(J)) tests

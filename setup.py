@@ -14,7 +14,7 @@ setup(
     license="MIT",
     # twisted.plugins is a folder that many projects share: it has no __init__.py and find_packages does not see it.
     packages=[*find_packages(include=["pylb", "pylb.*"]), "twisted.plugins"],
-    package_data={"pylb": ["py.typed", "demo.yaml"]},
+    package_data={"pylb": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[
         "twisted[tls]>=26.10",
