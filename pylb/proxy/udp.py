@@ -134,7 +134,7 @@ class UdpProxy:
             return None
         session.begin(lease, port)
         self._sessions[session] = None
-        if self._timer is None and self.spec.timeout:
+        if self._timer is None:
             self._timer = self._reactor.callLater(self.spec.timeout, self._expire)
         return session
 

@@ -55,12 +55,6 @@ class TableTests(SynchronousTestCase):
             world.clock.advance(1)
         self.assertEqual(ends, [(11, 2), (12, 3), (13, 1)])
 
-    def test_no_timeout(self):
-        """A timeout of 0 is none."""
-        world = self.world(timeout=0.0)
-        world.ask()
-        self.assertEqual(world.clock.getDelayedCalls(), [])
-
     def test_many_timeouts_at_once(self):
         """Sessions that time out together are ended a bounded number a turn."""
         world = self.world(timeout=10.0, max_sessions=10_000)
@@ -82,6 +76,13 @@ class TableTests(SynchronousTestCase):
         self.assertEqual([server.failures for server in world.pool.servers], [1, 0])
         world.proxy.abort()
         self.assertEqual([attempt.server for attempt in world.records[0].tries], ["10.0.0.1:53", "10.0.0.2:53"])
+
+    def test_no_way_to_any_server(self):
+        """Each server is tried once: then the datagram is refused and nothing is held."""
+        world = self.world()
+        world.errors.append(errno.ENETUNREACH)
+        world.ask()
+        self.assertEqual((world.sockets, world.leases, world.pool.refused), ([], 0, 1))
 
     def test_our_own_fault(self):
         """No memory and no local port are not the server's fault: the datagram is dropped and counted."""
