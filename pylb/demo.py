@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory, ITransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -45,6 +45,8 @@ class Page(Resource):
 class Echo(Protocol):
     """Sends back what it gets, after the name of the server."""
 
+    transport: ITransport
+
     def __init__(self, name: str) -> None:
         self._name = name.encode()
 
@@ -62,6 +64,7 @@ class DatagramEcho(DatagramProtocol):
     """Sends back each datagram, after the name of the server."""
 
     noisy = False
+    transport: IUDPTransport
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
@@ -129,12 +132,10 @@ def _server(listener: Listener, spec: ServerSpec) -> Listener:
     return replace(listener, name=name, listen=(spec.address,), mode=None, reuseport=False)
 
 
-def _factory(server: Listener) -> Factory:
+def _factory(server: Listener) -> IProtocolFactory:
     if isinstance(server, HttpListener):
         return Site(Page(server.name))
-    factory = Factory.forProtocol(lambda: Echo(server.name))
-    factory.noisy = False
-    return factory
+    return Factory.forProtocol(lambda: Echo(server.name))
 
 
 def _invite(listener: Listener, address: Address) -> tuple[str, str]:

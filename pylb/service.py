@@ -15,7 +15,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from pylb import __version__
@@ -26,7 +25,9 @@ from pylb.fortunes import Fortunes
 from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.connections import Connections
-from pylb.proxy.http.client import HttpFactory
+from pylb.proxy.http.factory import HttpFactory
+from pylb.proxy.http.forwarded import TrustedProxies
+from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.listen import Bound, bind, listen_stream
 from pylb.proxy.resolve import Names
 from pylb.proxy.tcp import TcpFactory
@@ -58,6 +59,7 @@ class LoadBalancer(Service):
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
         self._names = Names(self.reactor, self.pools.values())
+        self._idle = {name: IdleConnections(spec.keepalive, self.reactor, clock) for name, spec in config.pools.items()}
         self._client_tls = {name: ClientTLS(spec.tls) for name, spec in config.pools.items() if spec.tls}
         self._server_tls = {
             name: ServerTLS(listener.tls)
@@ -133,7 +135,7 @@ class LoadBalancer(Service):
             self._factories[listener.name] = self._stream_factory(listener)
         factory = self._factories[listener.name]
         tls = self._server_tls.get(listener.name)
-        outer = factory if tls is None else TLSMemoryBIOFactory(tls, False, factory)
+        outer = factory if tls is None else tls.over(factory, self.reactor)
         self._ports.append(listen_stream(self.reactor, bound, outer, self._room))
 
     def _room(self) -> int:
@@ -170,9 +172,8 @@ class LoadBalancer(Service):
     def _stopped(self, _: object, deadline: IDelayedCall) -> None:
         if deadline.active():
             deadline.cancel()
-        for factory in self._factories.values():
-            if isinstance(factory, HttpFactory):
-                factory.close()
+        for idle in self._idle.values():
+            idle.close()
         self._access_log.close()
 
     def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
@@ -196,7 +197,14 @@ class LoadBalancer(Service):
             for route in spec.routes
         }
         return HttpFactory(
-            spec, upstreams, self.reactor, self.clock, self._connections, self._access_log, self.config.trusted_proxies
+            spec,
+            upstreams,
+            self._idle,
+            self.reactor,
+            self.clock,
+            self._connections,
+            self._access_log,
+            TrustedProxies(self.config.trusted_proxies),
         )
 
     def _upstream(self, spec: TcpListener | HttpListener, pool: str, retry: bool) -> Upstream:

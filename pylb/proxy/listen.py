@@ -89,29 +89,26 @@ def listen_stream(
     return port
 
 
-def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> _InetPort | _UnixPort:
+def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> _StreamPort:
     if not isinstance(bound.address, UnixAddress):
-        return _InetPort(None, factory, BACKLOG, bound.address.host, reactor)
+        return _StreamPort(0, factory, BACKLOG, bound.address.host, reactor)
     path = bound.address.path
     # The port will set the mode once more.
     return _UnixPort(os.fsencode(path), factory, BACKLOG, stat.S_IMODE(os.stat(path).st_mode), reactor)
 
 
-class _Bounded:
+class _StreamPort(tcp.Port):
     """Takes no more clients from the kernel's queue than there is room for."""
 
     room: Callable[[], int]
+    numberAccepts: int
 
     def doRead(self) -> None:
         self.numberAccepts = max(1, min(self.numberAccepts, self.room()))
         super().doRead()
 
 
-class _InetPort(_Bounded, tcp.Port):
-    pass
-
-
-class _UnixPort(_Bounded, unix.Port):
+class _UnixPort(_StreamPort, unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         # unix.Port would remove the socket's file, which is `Bound.close`'s to do.
         tcp.Port.connectionLost(self, reason)

@@ -63,7 +63,7 @@ class Names:
         names = {host for pool in self._pools for spec in pool.spec.servers if (host := _name(spec))}
         if not names:
             return succeed(None)
-        self._ready = ready = Deferred()
+        ready = self._ready = Deferred[None]()
         self._patience = self._reactor.callLater(PATIENCE, self._lose_patience)
         self._ask(names)
         return ready

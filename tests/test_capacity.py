@@ -1,0 +1,73 @@
+"""pylb.capacity."""
+
+from __future__ import annotations
+
+import resource
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.capacity import MAX_SESSIONS, UNLIMITED, Capacity, capacity, descriptor_limit, raise_descriptor_limit
+from pylb.model import Config, TcpListener, UdpListener
+
+
+def config(*udp, max_connections=0):
+    """A configuration with a TCP listener, and a UDP listener for each `max_sessions` in `udp`."""
+    listeners = [TcpListener(name="mysql", listen=(), pool="p")]
+    for number, max_sessions in enumerate(udp):
+        listeners.append(UdpListener(name=f"udp{number}", listen=(), pool="p", max_sessions=max_sessions))
+    return Config(pools={}, listeners={each.name: each for each in listeners}, max_connections=max_connections)
+
+
+class CapacityTests(SynchronousTestCase):
+    def test_streams_alone(self):
+        """Two descriptors a connection, 64 kept aside."""
+        self.assertEqual(capacity(config(), 1064), Capacity(1064, 500, {}))
+
+    def test_datagrams_come_off_first(self):
+        """One listener gets a quarter of the descriptors, several share it; a session is one."""
+        self.assertEqual(capacity(config(None), 1064), Capacity(1064, 367, {"udp0": 266}))
+        self.assertEqual(capacity(config(None, None), 1064), Capacity(1064, 367, {"udp0": 133, "udp1": 133}))
+
+    def test_as_asked(self):
+        self.assertEqual(
+            capacity(config(100, None, max_connections=10), 1064), Capacity(1064, 10, {"udp0": 100, "udp1": 133})
+        )
+
+    def test_no_more_than_possible(self):
+        self.assertEqual(capacity(config(max_connections=1000), 1064).connections, 500)
+
+    def test_sessions_have_a_ceiling(self):
+        self.assertEqual(capacity(config(None), UNLIMITED).sessions, {"udp0": MAX_SESSIONS})
+
+    def test_never_nothing(self):
+        """However few the descriptors are."""
+        self.assertEqual(capacity(config(None, 5000), 3), Capacity(3, 1, {"udp0": 1, "udp1": 5000}))
+
+
+class DescriptorTests(SynchronousTestCase):
+    def setUp(self):
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        self.hard = limits[1]
+
+    def test_raised(self):
+        """The soft limit becomes the hard one."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, self.hard))
+        self.assertEqual(descriptor_limit(), 256)
+        raise_descriptor_limit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (self.hard, self.hard))
+
+    def test_forbidden(self):
+        """Where it may not be raised, the limit stays as it is."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, self.hard))
+
+        def forbid(which, limits):
+            raise ValueError("not allowed to raise maximum limit")
+
+        with self.patch(resource, "setrlimit", forbid):
+            raise_descriptor_limit()
+        self.assertEqual(descriptor_limit(), 256)
+
+    def test_unlimited(self):
+        self.patch(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self.assertEqual(descriptor_limit(), UNLIMITED)

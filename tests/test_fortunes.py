@@ -1,0 +1,57 @@
+"""pylb.fortunes: what the log says, line by line."""
+
+from __future__ import annotations
+
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.balance.pool import NoServerAvailable, make_pool
+from pylb.fortunes import Fortunes
+from pylb.model import InetAddress, PoolSpec, ServerSpec
+
+
+class FortunesTests(SynchronousTestCase):
+    def setUp(self):
+        self.now = 0.0
+        servers = tuple(ServerSpec(address=InetAddress(f"10.0.0.{number}", 80)) for number in (1, 2))
+        self.pool = make_pool(PoolSpec(name="web", servers=servers), lambda: self.now, Fortunes())
+
+    def lines(self, act):
+        with capturedLogs() as logs:
+            act()
+        return [(log["log_level"], formatEvent(log)) for log in logs]
+
+    def use(self, problem=""):
+        lease = self.pool.acquire()
+        if problem:
+            lease.failed(problem)
+        else:
+            lease.succeeded()
+        lease.release()
+
+    def test_silent_about_requests(self):
+        self.assertEqual(self.lines(lambda: [self.use() for _ in range(5)]), [])
+
+    def test_out_and_back(self):
+        """One line when a server is out, with the pause and the reason, and one when it is back."""
+        line = "pool web: 10.0.0.1:80 is out for 10 s: Connection refused"
+        self.assertEqual(self.lines(lambda: self.use("Connection refused")), [(LogLevel.warn, line)])
+        self.now = 10.1
+        line = "pool web: 10.0.0.1:80 is back: a request succeeded"
+        self.assertEqual(self.lines(lambda: [self.use() for _ in range(3)]), [(LogLevel.info, line)])
+
+    def test_pool_refuses(self):
+        """One line when a pool begins to refuse, however many it refuses, and one when it serves again."""
+        self.use("gone")
+        self.use("gone")
+
+        def refused():
+            for _ in range(3):
+                self.assertRaises(NoServerAvailable, self.pool.acquire)
+
+        reason = "no usable server: 10.0.0.1:80 ejected 10s, 10.0.0.2:80 ejected 10s"
+        self.assertEqual(self.lines(refused), [(LogLevel.error, f"pool web refuses clients: {reason}")])
+        self.now = 10.1
+        *_, (level, line) = self.lines(lambda: [self.use() for _ in range(4)])
+        self.assertEqual(level, LogLevel.info)
+        self.assertRegex(line, r"^pool web is usable again \(3 refused since the start\): 10.0.0.[12]:80 serves$")
