@@ -26,6 +26,12 @@ class EjectionTests(SynchronousTestCase):
         """A server that has not failed is allowed."""
         self.assertTrue(Health().allows(0.0))
 
+    def test_defaults(self) -> None:
+        """As in nginx one failure ejects, for ten seconds."""
+        health = Health()
+        health.failed(0, 0.0)
+        self.assertEqual([health.allows(now) for now in (0.0, 10.0, 10.001)], [False, False, True])
+
     def test_max_fails(self) -> None:
         """The failure that reaches max_fails ejects, those before it change nothing."""
         health = Health(max_fails=3)
@@ -139,6 +145,12 @@ class TrialTests(SynchronousTestCase):
         """Trap: a lease from before the ejection that ends without a verdict does not let a second trial in."""
         self.health.abandoned(self.before, picked=-1.0)
         self.assertFalse(self.health.allows(12.0))
+
+    def test_lease_given_when_the_server_was_ejected(self) -> None:
+        """Nor does one that was given at the very moment of the ejection shorten the pause."""
+        health = ejected_at(0.0, fail_timeout=10.0)
+        health.abandoned(self.before, picked=0.0)
+        self.assertFalse(health.allows(1.0))
 
     def test_news_from_before_the_recovery(self) -> None:
         """After a recovery what happened to another trial of that ejection counts no more."""

@@ -63,6 +63,16 @@ class CostTests(SynchronousTestCase):
         """A refusal."""
         self.compare(lambda bench: self.assertRaises(NoServerAvailable, bench.pool.acquire), down=True)
 
+    def test_after_a_recovery(self) -> None:
+        """A recovery leaves nothing behind that a request has to look at."""
+        bench = big(10)
+        before = lines(lambda: bench.serve(20))
+        bench.fail(["host0"])
+        for _ in range(2):
+            bench.clock.advance(10.5)
+            bench.serve(20)
+        self.assertEqual(lines(lambda: bench.serve(20)), before)
+
     def test_with_half_of_them_ejected(self) -> None:
         """Serving while many servers wait for their return."""
 

@@ -109,6 +109,12 @@ class TrialTests(SynchronousTestCase):
         held = [host(self.bench.pool.acquire().server) for _ in range(20)]
         self.assertEqual((during, held.count("a")), ("b" * 20, 1))
 
+    def test_one_verdict(self) -> None:
+        """A trial that failed cannot succeed afterwards."""
+        self.trial.failed("reset")
+        self.trial.succeeded()
+        self.assertEqual(self.bench.serve(20), "b" * 20)
+
     def test_abandoned(self) -> None:
         """When its client leaves the next request is the trial, at once, and one only."""
         self.trial.release()

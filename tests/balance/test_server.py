@@ -99,7 +99,7 @@ class WordsTests(SynchronousTestCase):
     def test_ejected(self) -> None:
         """An ejected server says for how long, while there is something left."""
         server = self.ejected()
-        self.assertEqual([server.state(now) for now in (2.0, 10.0, 99.0)], ["ejected 8s", "ejected", "ejected"])
+        self.assertEqual([server.state(now) for now in (2.0, 9.25, 10.0)], ["ejected 8s", "ejected 1s", "ejected"])
 
     def test_ejected_and_full(self) -> None:
         """Ejected is said before full: the fuller reason."""
