@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import cycle, islice
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,6 +145,22 @@ class TriedTests(SynchronousTestCase):
 
 
 class OracleTests(SynchronousTestCase):
+    def test_nginx_for_long(self) -> None:
+        """The same over many comings and goings, so that what is out of date is swept away time and again."""
+        random = Random(1)
+        for _ in range(10):
+            ring = Round(*random.choices((1, 3), k=8))
+            nginx = Nginx(list(ring.servers.values()))
+            chosen, expected = "", ""
+            for _ in range(200):
+                for peer in random.choices(nginx.primaries, k=10):
+                    (ring.add if peer.down else ring.remove)(peer.name)
+                    peer.down = not peer.down
+                if picked := nginx.get("", 0.0):
+                    expected += picked.name
+                    chosen += ring.take(1)
+            self.assertEqual(chosen, expected)
+
     @given(WEIGHTS, st.lists(st.tuples(st.sampled_from(("toggle", "take", "retry")), st.integers(0, 7)), max_size=150))
     @settings(deadline=None, max_examples=200)
     def test_nginx(self, weights: list[int], steps: list[tuple[str, int]]) -> None:

@@ -71,7 +71,7 @@ class CostTests(SynchronousTestCase):
         for _ in range(2):
             bench.clock.advance(10.5)
             bench.serve(20)
-        self.assertEqual(lines(lambda: bench.serve(20)), before)
+        self.assertLess(lines(lambda: bench.serve(20)), before + 20)
 
     def test_with_half_of_them_ejected(self) -> None:
         """Serving while many servers wait for their return."""
