@@ -128,6 +128,7 @@ class UdpProxy:
         try:
             lease, port = self._connect(session, record)
         except NoServerAvailable:
+            self.dropped += bool(record.tries)  # else it is the pool that refused and counted
             return None
         except OSError:
             self.dropped += 1
