@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.model import InetAddress
 from pylb.proxy.accesslog import Record
-from pylb.proxy.connections import peer_of
+from pylb.proxy.connections import peer_of, set_options
 from pylb.proxy.http.body import request_framing
 from pylb.proxy.http.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
@@ -69,7 +69,7 @@ class ClientConnection(Protocol):
         self.peer, self.port = peer_of(transport)
         proto = b"https" if ISSLTransport.providedBy(transport) else b"http"
         self.forwarded = Forwarded(self.peer, proto, self.peer in factory.trusted)
-        factory.set_options(transport)
+        set_options(transport, nodelay=factory.spec.tcp_nodelay, keepalive=factory.spec.so_keepalive)
         transport.registerProducer(self, True)
         self._deadline.set(factory.spec.client_header_timeout)
         factory.connections.add(self)
@@ -272,7 +272,7 @@ class ClientConnection(Protocol):
     def _close_in_two_steps(self) -> None:
         """As `_close`, for a client that may still be sending: what it sends is read and forgotten."""
         transport = self.transport
-        if ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport):
+        if ISSLTransport.providedBy(transport):
             self._close()  # TLS waits for the client's own end anyway
         else:
             self._closing = True

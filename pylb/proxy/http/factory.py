@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport, ITransport
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from pylb.model import HttpListener
@@ -66,10 +66,3 @@ class HttpFactory(ServerFactory):
         """The pool that a request is routed to."""
         name = self._routes.find(head.host, head.path)
         return None if name is None else self._upstreams[name]
-
-    def set_options(self, transport: ITransport) -> None:
-        """Socket options towards the client, where it is a TCP socket."""
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(self.spec.tcp_nodelay)
-            if self.spec.so_keepalive:
-                transport.setTcpKeepAlive(True)

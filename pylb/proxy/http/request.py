@@ -102,6 +102,7 @@ class ClientRequest:
         if body.done and self._body is body:
             self._body = None
             exchange.body_ends(body.trailers)
+            self._connection.hold_body(False)
         return body.rest
 
     def _too_large(self, size: int) -> bool:

@@ -7,7 +7,7 @@ import socket
 import struct
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, IReactorUNIX
 from twisted.internet.protocol import Factory, Protocol
@@ -145,7 +145,7 @@ class Backend(Factory):
         return peer, await peer.until(b"\r\n\r\n")
 
     async def stop(self):
-        await self.port.stopListening()
+        await maybeDeferred(self.port.stopListening)
         await drop(self.peers)
 
 
