@@ -27,7 +27,7 @@ class SessionTests(SynchronousTestCase):
             (None, 1): {"q": (1, 1, 0), "qq": (2, 2, 0), "qqr": (2, 2, 0)},
             (1, 1): {"q": (1, 1, 0), "qqr": (2, 1, 0), "qqrr": (2, 0, 0)},
             (0, 2): {"q": (1, 1, 1), "qq": (1, 0, 0), "qqq": (2, 1, 1)},
-            (1, 2): {"qr": (1, 1, 1), "qrq": (1, 1, 0), "qrqq": (2, 2, 1), "qrqr": (1, 0, 0)},
+            (1, 2): {"qr": (1, 1, 1), "qrq": (1, 1, 0), "qrqq": (2, 2, 1), "qrqr": (1, 0, 0), "qqqrr": (2, 1, 1)},
         }
         for (responses, requests), exchanges in table.items():
             for exchange, expected in exchanges.items():
@@ -163,4 +163,16 @@ class SessionTests(SynchronousTestCase):
         trial.session.reply_arrived(b"r")
         self.assertTrue(world.pool.servers[0].health.ejected)
         trial.session.reply_arrived(b"r")
+        self.assertFalse(world.pool.servers[0].health.ejected)
+
+    def test_a_cut_session_whose_replies_have_come(self):
+        """A session that is cut short while nothing is missing has shown that its server works."""
+        world = self.world(servers=2, timeout=5.0, responses=1, requests=2)
+        self.eject(world)
+        for client in (2, 3):
+            world.ask(client)
+        [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
+        trial.session.reply_arrived(b"r")
+        self.assertTrue(world.pool.servers[0].health.ejected)
+        trial.session.cut()
         self.assertFalse(world.pool.servers[0].health.ejected)
