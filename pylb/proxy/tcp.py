@@ -276,9 +276,10 @@ class _Session:
     def _finish(self) -> None:
         self._timer.cancel()
         self._attempts.stop()
-        self._factory.connections.remove(self)
         self._record.status = self._record.status or 499
         self._factory.access_log.write(self._record)
+        # Last: when pylb stops, the log is closed after the last connection.
+        self._factory.connections.remove(self)
 
 
 def _can_half_close(transport: ITransport) -> bool:

@@ -1,0 +1,101 @@
+"""Small real clients and servers on the loopback, each on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet import reactor
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["Backend", "Peer", "echo", "until"]
+
+#: Seconds after which a test has waited in vain.
+PATIENCE = 10.0
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait until something is true."""
+    give_up = reactor.seconds() + PATIENCE
+    while not happened():
+        if reactor.seconds() > give_up:
+            raise AssertionError(f"waited {PATIENCE} s in vain")
+        await deferLater(reactor, 0.002)
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """One end of a connection: keeps what it hears, and sends and closes as a test says.
+
+    A Peer that hears the end of the other side closes its own unless `half_close` is set.
+    """
+
+    def __init__(self, behave: Callable[[Peer, bytes], None] | None = None, half_close: bool = False) -> None:
+        self.heard = bytearray()
+        self.ended = False
+        self.half_close = half_close
+        #: Why the connection was lost, once it was.
+        self.lost: type[BaseException] | None = None
+        self.ready = False
+        self._behave = behave
+
+    def connectionMade(self) -> None:
+        self.ready = True
+        if self._behave is not None:
+            self._behave(self, b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+        if self._behave is not None:
+            self._behave(self, data)
+
+    def readConnectionLost(self) -> None:
+        self.ended = True
+        if not self.half_close:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more to say."""
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self.lost = reason.type
+
+    @property
+    def clean(self) -> bool:
+        """Whether the connection is gone, and was not reset."""
+        return self.lost is ConnectionDone
+
+    async def hears(self, data: bytes) -> None:
+        """Wait until exactly this has come."""
+        await until(lambda: len(self.heard) >= len(data) or self.lost)
+        if self.heard != data:
+            raise AssertionError(f"heard {bytes(self.heard[:80])!r}, {len(self.heard)} bytes, not {data[:80]!r}")
+
+
+def echo(peer: Peer, data: bytes) -> None:
+    """Send back whatever comes."""
+    peer.transport.write(data)
+
+
+class Backend(Factory):
+    """A server; `peers` are the clients that came to it, as seen from here."""
+
+    noisy = False
+
+    def __init__(self, behave: Callable[[Peer, bytes], None] | None = None, half_close: bool = False) -> None:
+        self.peers: list[Peer] = []
+        self._behave = behave
+        self._half_close = half_close
+
+    def buildProtocol(self, addr: IAddress) -> Peer:
+        self.peers.append(Peer(self._behave, self._half_close))
+        return self.peers[-1]
+
+    async def peer(self, index: int = 0) -> Peer:
+        """Wait for a client."""
+        await until(lambda: len(self.peers) > index and self.peers[index].ready)
+        return self.peers[index]
