@@ -134,8 +134,11 @@ def _server(listener: Listener, spec: ServerSpec) -> Listener:
 
 def _factory(server: Listener) -> IProtocolFactory:
     if isinstance(server, HttpListener):
-        return Site(Page(server.name))
-    return Factory.forProtocol(lambda: Echo(server.name))
+        factory: Any = Site(Page(server.name))
+    else:
+        factory = Factory.forProtocol(lambda: Echo(server.name))
+    factory.noisy = False
+    return factory
 
 
 def _invite(listener: Listener, address: Address) -> tuple[str, str]:
