@@ -209,13 +209,13 @@ class Exchange:
         self._kept = server.requests > 0
         self._began = self._upstream.upstream.clock() - (self._record.tries[-1].connect_time or 0.0)
         server.begin(self, self._head.method)
+        self._send(b"".join([self._message, *self._replay]) if self._replay else self._message)
+        self._forget_long_body()
         if self._whole:
             server.expect(self._upstream.read_timeout)
         else:
             server.transport.registerProducer(self, True)
             self._asker.resume_body()
-        self._send(b"".join([self._message, *self._replay]) if self._replay else self._message)
-        self._forget_long_body()
 
     def _unreachable(self, error: Exception) -> None:
         self._asker.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)

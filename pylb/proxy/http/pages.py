@@ -6,31 +6,37 @@ A status, one line of plain text, and nothing about the inside.  The reason goes
 from __future__ import annotations
 
 from email.utils import formatdate
-from http import HTTPStatus
 
-__all__ = ["ALLOWED_METHODS", "page", "page_body", "reason_phrase"]
+__all__ = ["ALLOWED_METHODS", "page", "page_body"]
 
 ALLOWED_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
-def reason_phrase(status: int) -> bytes:
-    """The registered words for a status."""
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""
+_PHRASES = {
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
 
 
 def page_body(status: int) -> bytes:
     """The line of text."""
-    return b"%d %b\n" % (status, reason_phrase(status))
+    return b"%d %b\n" % (status, _PHRASES[status])
 
 
 def page(status: int, *, close: bool, method: bytes = b"") -> bytes:
     """A whole answer.  `method` is the request's, if that was understood: HEAD gets no body."""
     body = page_body(status)
     lines = [
-        b"HTTP/1.1 %d %b" % (status, reason_phrase(status)),
+        b"HTTP/1.1 %d %b" % (status, _PHRASES[status]),
         b"Date: " + formatdate(usegmt=True).encode("ascii"),
         b"Content-Type: text/plain",
         b"Content-Length: %d" % len(body),

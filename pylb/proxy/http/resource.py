@@ -179,7 +179,9 @@ class _WebRequest:
     def answer_breaks(self) -> None:
         self._gone = True
         self._request.unregisterProducer()
-        self._request.channel.abortConnection()
+        channel = self._request.channel
+        # An HTTP/2 stream is reset by itself; for HTTP/1 the connection is.
+        getattr(channel, "abortConnection", channel.transport.abortConnection)()
 
     def answer_fails(self, status: int) -> None:
         body = page_body(status)

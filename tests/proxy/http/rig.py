@@ -174,7 +174,17 @@ class Rig:
     """A listener in front of some backends.  Options are HttpListener's, or those named here."""
 
     def __init__(
-        self, test, *backends, servers=None, keepalive=None, trusted=(), tries=0, routes=None, wrap=None, **options
+        self,
+        test,
+        *backends,
+        servers=None,
+        keepalive=None,
+        trusted=(),
+        tries=0,
+        routes=None,
+        wrap=None,
+        tls=None,
+        **options,
     ):
         self.time = SteppedReactor()
         servers = servers or [ServerSpec(address=backend.address) for backend in backends]
@@ -193,7 +203,7 @@ class Rig:
         self.idle = IdleConnections(spec.keepalive, self.time, clock)
         self.factory = HttpFactory(
             listener,
-            {"p": Upstream(self.time, self.pool, limits, clock)},
+            {"p": Upstream(self.time, self.pool, limits, clock, tls)},
             {"p": self.idle},
             self.time,
             clock,
@@ -230,9 +240,11 @@ class Rig:
         await self.connections.drain()
         active = {server.name: server.active for server in self.pool.servers if server.active}
         self._test.assertEqual(active, {}, "a lease leaked")
-        await turns(3)
-        calls = [call for call in self.time.getDelayedCalls() if call.active()]
-        self._test.assertEqual(calls, [], "a delayed call was left")
+        for _ in range(100):
+            if not self.time.getDelayedCalls():
+                break
+            await turns()
+        self._test.assertEqual(self.time.getDelayedCalls(), [], "a delayed call was left")
 
 
 def turns(count=1):

@@ -246,7 +246,7 @@ class RefusalTests(TestCase):
             client.send(b"x" * 100_000)
             await turns(2)
         answer = await client.all()
-        self.assertTrue(answer.endswith(b"413 Request Entity Too Large\n"), answer)
+        self.assertTrue(answer.endswith(b"413 Content Too Large\n"), answer)
         self.assertFalse(client.was_reset)
 
     async def test_linger_ends(self):

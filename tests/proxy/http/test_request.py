@@ -220,7 +220,7 @@ class PageTests(TestCase):
         rig = Rig(self, backend, client_max_body_size=10)
         head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n"
         client = await rig.ask(head)
-        answer = await client.until(b"413 Request Entity Too Large\n")
+        answer = await client.until(b"413 Content Too Large\n")
         self.assertTrue(answer.startswith(b"HTTP/1.1 413 "))
         self.assertIn(b"\r\nConnection: close\r\n", answer)
         self.assertEqual(backend.peers, [])
@@ -232,7 +232,7 @@ class PageTests(TestCase):
         client = await rig.ask(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n")
         server, _ = await backend.request()
         client.send(b"6\r\nabcdef\r\n")
-        await client.until(b"413 Request Entity Too Large\n")
+        await client.until(b"413 Content Too Large\n")
         self.assertNotIn(b"abcdef", await server.all())
         self.assertEqual(rig.log.statuses, [413])
 

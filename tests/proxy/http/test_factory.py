@@ -1,0 +1,169 @@
+"""A listener on other endpoints: TLS, Unix sockets, IPv6."""
+
+import trustme
+from twisted.internet import reactor
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    TCP6ServerEndpoint,
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.trial.unittest import TestCase
+
+from pylb.model import Certificate as CertificateSpec
+from pylb.model import InetAddress, ListenerTLS, ServerSpec, UnixAddress, UpstreamTLS
+from pylb.proxy.tls import ClientTLS, ServerTLS
+from tests.proxy.http.rig import GET, HELLO, Backend, Peer, Rig, drop, settled, turns
+
+HEAD = b"\r\n\r\n"
+
+
+class EndpointTests(TestCase):
+    timeout = 5
+
+    async def serve(self, rig, server, client):
+        """A client of the rig's factory on another endpoint."""
+        port = await server.listen(rig.factory)
+        self.addCleanup(port.stopListening)
+        peer = await connectProtocol(client(port), Peer())
+        self.addCleanup(drop, [peer])
+        return peer
+
+    async def test_unix(self):
+        """On Unix sockets, towards clients and servers alike; the client is "unix:"."""
+        front, back = self.mktemp(), self.mktemp()
+        backend = Backend(self, HELLO)
+        behind = reactor.listenUNIX(back, backend)
+        self.addCleanup(behind.stopListening)
+        rig = Rig(self, servers=[ServerSpec(address=UnixAddress(back))])
+        client = await self.serve(
+            rig, UNIXServerEndpoint(reactor, front), lambda port: UNIXClientEndpoint(reactor, front)
+        )
+        client.send(GET + b"GET / HTTP/1.0\r\n\r\n")
+        await client.until(b"hello")
+        await client.until(b"hello")
+        self.assertIn(b"\r\nX-Forwarded-For: unix:\r\n", backend.heads[0])
+        self.assertIn(b"\r\nHost: localhost\r\n", backend.heads[1])
+        self.assertEqual((rig.log.records[0].remote_addr, rig.log.records[0].remote_port), ("unix:", None))
+
+    async def test_ipv6(self):
+        """On IPv6."""
+        backend = Backend(self, HELLO)
+        rig = Rig(self, backend, trusted=["::1"])
+        client = await self.serve(
+            rig,
+            TCP6ServerEndpoint(reactor, 0, interface="::1"),
+            lambda port: TCP6ClientEndpoint(reactor, "::1", port.getHost().port),
+        )
+        client.send(b"GET / HTTP/1.0\r\nX-Forwarded-For: c\r\n\r\n")
+        await client.until(b"hello")
+        self.assertIn(b"\r\nX-Forwarded-For: c, ::1\r\n", backend.heads[0])
+        self.assertIn(b"\r\nHost: [::1]:", backend.heads[0])
+
+
+class TLSTests(TestCase):
+    timeout = 10
+
+    def setUp(self):
+        self.authority = trustme.CA()
+        leaf = self.authority.issue_cert("localhost")
+        self.cert, self.key, self.ca = self.mktemp(), self.mktemp(), self.mktemp()
+        leaf.private_key_pem.write_to_path(self.key)
+        for blob in leaf.cert_chain_pems:
+            blob.write_to_path(self.cert, append=True)
+        self.authority.cert_pem.write_to_path(self.ca)
+        self.trust = trustRootFromCertificates([Certificate.loadPEM(self.authority.cert_pem.bytes())])
+
+    def front(self, *backends, **options):
+        tls = ServerTLS(ListenerTLS(certificates=(CertificateSpec(cert=self.cert, key=self.key),)))
+        return Rig(self, *backends, wrap=lambda factory: tls.over(factory, reactor), **options)
+
+    async def connect(self, rig):
+        plain = TCP4ClientEndpoint(reactor, "127.0.0.1", rig.port.getHost().port)
+        peer = await connectProtocol(wrapClientTLS(optionsForClientTLS("localhost", self.trust), plain), Peer())
+        rig.peers.append(peer)
+        return peer
+
+    async def test_proto(self):
+        """Behind TLS the server is told https, and one connection serves many requests."""
+        backend = Backend(self, HELLO)
+        client = await self.connect(self.front(backend))
+        for _ in range(2):
+            client.send(GET)
+            await client.until(b"hello")
+        self.assertIn(b"\r\nX-Forwarded-Proto: https\r\n", backend.heads[0])
+
+    async def test_close(self):
+        """A refusal arrives and the connection ends."""
+        client = await self.connect(self.front(Backend(self)))
+        client.send(b"x" * 100_000)
+        answer = await client.all()
+        self.assertTrue(answer.endswith(b"414 URI Too Long\n"), (answer, client.reason))
+
+    async def test_large_answer(self):
+        """A large answer passes whole, with back-pressure on."""
+        body = b"x" * 3_000_000
+        backend = Backend(self, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        client = await self.connect(self.front(backend))
+        client.send(GET[:-2] + b"Connection: close\r\n\r\n")
+        self.assertTrue((await client.all()).endswith(body))
+
+    async def test_client_leaves(self):
+        """A TLS client that leaves is 499."""
+        backend = Backend(self)
+        rig = self.front(backend)
+        client = await self.connect(rig)
+        client.send(GET)
+        server, _ = await backend.request()
+        client.close()
+        await server.all()
+        await settled(lambda: rig.log.records)
+        self.assertEqual(rig.log.statuses, [499])
+
+    async def behind(self, answer, **tls):
+        """A rig whose server speaks TLS."""
+        backend = Backend(self, answer)
+        server = ServerTLS(ListenerTLS(certificates=(CertificateSpec(cert=self.cert, key=self.key),)))
+        port = reactor.listenTCP(0, server.over(backend, reactor), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        rig = Rig(
+            self,
+            servers=[ServerSpec(address=InetAddress("127.0.0.1", port.getHost().port))],
+            tls=ClientTLS(UpstreamTLS(ca=self.ca, **tls)),
+        )
+        return rig, backend
+
+    async def test_server_over_tls(self):
+        """A server behind TLS that shows the right name is asked, and its connection kept."""
+        rig, backend = await self.behind(HELLO, server_name="localhost")
+        client = await rig.ask(GET * 2)
+        await client.until(b"hello")
+        await client.until(b"hello")
+        await turns(3)
+        self.assertEqual((len(rig.idle), len(backend.peers)), (1, 1))
+
+    async def test_wrong_name(self):
+        """One with another name is a failed connect: nothing is sent to it."""
+        rig, backend = await self.behind(HELLO, server_name="other.example")
+        client = await rig.ask(GET)
+        await client.until(b"502 Bad Gateway\n")
+        self.assertEqual((backend.heads, rig.pool.servers[0].failures), ([], 1))
+
+    async def test_until_close(self):
+        """An answer that lasts until the server closes ends by close_notify; a mere close cuts it."""
+        for end in ("close", "cut"):
+            rig, backend = await self.behind(None, server_name="localhost")
+            client = await rig.ask(GET)
+            server, _ = await backend.request()
+            server.send(b"HTTP/1.1 200 OK\r\n\r\nabc")
+            await client.until(b"abc\r\n")
+            if end == "close":
+                server.close()
+                await client.until(b"0\r\n\r\n")
+            else:
+                server.transport.transport.loseConnection()
+                self.assertEqual(await client.all(), b"")
