@@ -43,6 +43,8 @@ class FakeTransport:
         self.disconnecting = False
         self.aborted = False
         self.write_ended = False
+        #: The other end has said that it sends no more.
+        self.ended = False
         self.lost = False
 
     # What the protocol does.
@@ -98,6 +100,7 @@ class FakeTransport:
 
     def end(self) -> None:
         """The other end sends no more."""
+        self.ended = True
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
             self.lose(ConnectionDone())

@@ -27,6 +27,7 @@ from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.upstream import Limits, Upstream
 from tests.backends import Backend, Peer, until
+from tests.balance.fakes import Heard
 from tests.fakes import Records
 
 
@@ -42,6 +43,20 @@ def unused_address() -> InetAddress:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return InetAddress(*sock.getsockname())
+
+
+def deaf_address(case: TestCase) -> InetAddress:
+    """Where connections are neither accepted nor refused, until the end of the test."""
+    sock = socket.socket()
+    case.addCleanup(sock.close)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(0)
+    for _ in range(2):
+        queued = socket.socket()
+        case.addCleanup(queued.close)
+        queued.setblocking(False)
+        queued.connect_ex(sock.getsockname())
+    return InetAddress(*sock.getsockname())
 
 
 def innermost(transport):
@@ -69,7 +84,8 @@ class StreamCase(TestCase):
     async def tearDown(self) -> None:
         peers = [*self.clients, *(peer for backend in self.backends for peer in backend.peers)]
         for peer in peers:
-            peer.transport.abortConnection()
+            if peer.lost is None:
+                peer.transport.abortConnection()
         await until(lambda: all(peer.lost for peer in peers) and not len(self.connections))
         if hasattr(self, "pool"):
             self.assertEqual([server.active for server in self.pool.servers], [0] * len(self.pool.servers))
@@ -116,7 +132,8 @@ class StreamCase(TestCase):
             tcp_nodelay=spec.tcp_nodelay,
             keepalive=spec.socket_keepalive,
         )
-        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs)), reactor.seconds)
+        self.heard = Heard()
+        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs)), reactor.seconds, self.heard)
         upstream = Upstream(reactor, self.pool, limits, reactor.seconds, upstream_tls)
         return TcpFactory(spec, upstream, time, time.seconds, self.connections, self.records)
 

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
-from pylb.model import InetAddress, ServerSpec
+from pylb.model import ServerSpec
 from tests.backends import Peer, echo, until
-from tests.proxy.streams import StreamCase, unused_address
+from tests.proxy.streams import StreamCase, deaf_address, unused_address
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -152,20 +152,7 @@ class EarlyTests(StreamCase):
 
     async def proxy_to(self, backend, **asked: object) -> None:
         """A server that cannot be reached for now, and then `backend`."""
-        await self.proxy(self.deaf(), backend, connect_timeout=0.2, **asked)
-
-    def deaf(self) -> InetAddress:
-        """Where connections are neither accepted nor refused."""
-        sock = socket.socket()
-        self.addCleanup(sock.close)
-        sock.bind(("127.0.0.1", 0))
-        sock.listen(0)
-        for _ in range(2):
-            queued = socket.socket()
-            self.addCleanup(queued.close)
-            queued.setblocking(False)
-            queued.connect_ex(sock.getsockname())
-        return InetAddress(*sock.getsockname())
+        await self.proxy(deaf_address(self), backend, connect_timeout=0.2, **asked)
 
     async def test_kept(self) -> None:
         """What the client sends before its server is reached is sent on."""
@@ -213,7 +200,7 @@ class EarlyTests(StreamCase):
     async def test_client_leaves(self) -> None:
         """A client that is reset meanwhile gives its lease back at once, nobody is connected to, and it is logged as 499."""
         backend = await self.backend()
-        await self.proxy(self.deaf(), backend)
+        await self.proxy(deaf_address(self), backend)
         client = await self.client()
         client.transport.write(b"never mind")
         await until(lambda: len(self.connections) and self.pool.servers[0].active)
@@ -225,7 +212,7 @@ class EarlyTests(StreamCase):
 
     async def test_connect_timeout(self) -> None:
         """A server that does not answer within connect_timeout has failed; the client is closed if it was the last."""
-        await self.proxy(self.deaf(), connect_timeout=0.05)
+        await self.proxy(deaf_address(self), connect_timeout=0.05)
         client = await self.client()
         await until(lambda: client.lost)
         self.assertEqual((client.clean, self.records[0].status, self.pool.servers[0].failures), (True, 504, 1))
@@ -233,7 +220,7 @@ class EarlyTests(StreamCase):
     async def test_waiting_is_not_idleness(self) -> None:
         """How long a server may take to be reached is the business of connect_timeout, not of timeout."""
         clock = Clock()
-        await self.proxy(self.deaf(), timeout=1, time=clock)
+        await self.proxy(deaf_address(self), timeout=1, time=clock)
         client = await self.client()
         await until(lambda: len(self.connections))
         clock.advance(100)
