@@ -1,0 +1,255 @@
+"""The real program in a process of its own, between clients and servers in the test's.
+
+Nothing here waits for a time: a program is ready when it says so, over when it has been reaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
+from twisted.protocols.policies import WrappingFactory
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, readBody
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from tests.backends import Peer, until
+
+__all__ = ["Program", "Rig", "Server", "all_at_once", "ask_http", "ask_tcp", "ask_udp", "free_port"]
+
+TREE = Path(__file__).parents[2]
+TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; sys.exit(run())"
+READY = r"room for \d+ connections"
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses, below those that the kernel gives to clients."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as sock:
+                    sock.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
+
+
+def all_at_once(tasks: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:
+    """The results of coroutines that run side by side."""
+    return gatherResults([Deferred.fromCoroutine(task) for task in tasks], consumeErrors=True)
+
+
+class Program(ProcessProtocol):
+    """A process, what it said, and how it ended."""
+
+    def __init__(self, *command: str, cwd: Path, **more: Any) -> None:
+        self.said = ""
+        #: The exit status, or minus the signal that ended it.
+        self.status: int | None = None
+        environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1"}
+        self._process = reactor.spawnProcess(self, command[0], command, environment, str(cwd), **more)
+        self.pid = self._process.pid
+
+    def childDataReceived(self, descriptor: int, data: bytes) -> None:
+        self.said += data.decode(errors="replace")
+
+    def processEnded(self, reason: Any) -> None:
+        self.status = -reason.value.signal if reason.value.signal else reason.value.exitCode
+
+    async def says(self, pattern: str) -> re.Match[str]:
+        """Wait for a line that matches."""
+        await until(lambda: re.search(pattern, self.said) or self.status is not None)
+        found = re.search(pattern, self.said)
+        if found is None:
+            raise AssertionError(f"ended with {self.status} instead of saying {pattern!r}:\n{self.said}")
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for the end; the exit status."""
+        await until(lambda: self.status is not None)
+        assert self.status is not None
+        return self.status
+
+    async def kill(self) -> None:
+        try:
+            self._process.signalProcess("KILL")
+        except ProcessExitedAlready:
+            return
+        await self.ended()
+
+    def memory(self, what: str = "VmHWM") -> int:
+        """Bytes; VmHWM is the most that the process ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
+
+
+class Server:
+    """A server of the test that can be killed and brought back.
+
+    `make` makes its factory, which is given to a stream port or, if it is a DatagramProtocol, to a UDP port.
+    """
+
+    def __init__(self, make: Callable[[], Factory | DatagramProtocol]) -> None:
+        self._make = make
+        self._port: Any = None
+        self._factory: WrappingFactory | None = None
+        self.number = 0
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.number}"
+
+    def start(self) -> None:
+        """Serve, at the port of before if there was one."""
+        factory = self._make()
+        if isinstance(factory, DatagramProtocol):
+            self._port = reactor.listenUDP(self.number, factory, interface="127.0.0.1")
+        else:
+            factory.noisy = False
+            self._factory = WrappingFactory(factory)
+            self._factory.noisy = False
+            self._port = reactor.listenTCP(self.number, self._factory, interface="127.0.0.1")
+        self.number = self._port.getHost().port
+
+    async def kill(self) -> None:
+        """What happens when a server's process is killed: nobody listens, and its connections are reset."""
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()
+        for protocol in list(self._factory.protocols) if self._factory is not None else ():
+            protocol.transport.abortConnection()
+
+
+class Named(Protocol):
+    """Says its name and closes."""
+
+    name = b""
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.name)
+        self.transport.loseConnection()
+
+
+class NamedDatagrams(DatagramProtocol):
+    """Answers with its name and the question."""
+
+    noisy = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.transport.write(self._name + b" " + datagram, addr)
+
+
+class NamedPage(Resource):
+    isLeaf = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name.encode()
+
+    def render(self, request: Any) -> bytes:
+        return self._name
+
+
+class Rig(TestCase):
+    """Programs, servers and folders that go when the test is over."""
+
+    timeout = 50
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+
+    def tcp(self, name: str) -> Server:
+        return self.server(lambda: Factory.forProtocol(type("Server", (Named,), {"name": name.encode()})))
+
+    def udp(self, name: str) -> Server:
+        return self.server(lambda: NamedDatagrams(name))
+
+    def http(self, name: str) -> Server:
+        return self.server(lambda: Site(NamedPage(name)))
+
+    def server(self, make: Callable[[], Factory | DatagramProtocol]) -> Server:
+        server = Server(make)
+        self.addCleanup(server.kill)
+        return server
+
+    def configure(self, **config: Any) -> Path:
+        """Write a configuration; YAML includes JSON."""
+        path = self.folder / "lb.yaml"
+        path.write_text(json.dumps(config))
+        return path
+
+    def run_twistd(self, *arguments: str, **more: Any) -> Program:
+        program = Program(sys.executable, "-c", TWISTD, *arguments, **{"cwd": self.folder, **more})
+        self.addCleanup(program.kill)
+        return program
+
+    async def pylb(self, *options: str, **config: Any) -> Program:
+        """pylb in the foreground, ready to serve."""
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)), *options)
+        await program.says(READY)
+        return program
+
+    async def ends(self, program: Program, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it by a signal; it must end well and have said nothing of errors."""
+        program.signal(number)
+        self.assertEqual(await program.ended(), 0, program.said)
+        self.assertNotRegex(program.said, "Traceback|Unhandled|#critical")
+
+
+async def ask_tcp(port: int, question: bytes = b"") -> bytes:
+    """What a server says, until it closes, after `question`."""
+    client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
+    client.transport.write(question)
+    await until(lambda: client.lost)
+    return bytes(client.heard)
+
+
+class _Asker(DatagramProtocol):
+    noisy = False
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.heard.append(datagram)
+
+
+async def ask_udp(port: int, question: bytes) -> bytes:
+    """The answer to a datagram from a source of its own."""
+    asker = _Asker()
+    mine = reactor.listenUDP(0, asker, interface="127.0.0.1")
+    try:
+        asker.transport.write(question, ("127.0.0.1", port))
+        await until(lambda: asker.heard)
+    finally:
+        await mine.stopListening()
+    return asker.heard[0]
+
+
+async def ask_http(port: int, path: str = "/", agent: Agent | None = None) -> tuple[int, bytes]:
+    """Status and body, over a connection of its own unless the agent keeps some."""
+    response = await (agent or Agent(reactor)).request(b"GET", f"http://127.0.0.1:{port}{path}".encode())
+    return response.code, await readBody(response)

@@ -1,0 +1,252 @@
+"""How the program starts, or says why it does not; as a daemon; what signals do; how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
+
+from tests.backends import Peer, echo, until
+from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_udp, free_port
+
+
+class Echo(Factory):
+    def buildProtocol(self, addr):
+        return Peer(echo)
+
+
+class StartRig(Rig):
+    def echo(self, port: int, **more) -> dict:
+        """A configuration with one TCP listener and an echo behind it."""
+        return {
+            "pools": {"p": {"servers": [self.server(Echo).address]}},
+            "listeners": {"echo": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+            **more,
+        }
+
+    async def client(self, port: int) -> Peer:
+        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
+        self.addCleanup(until, lambda: client.lost)
+        self.addCleanup(client.transport.abortConnection)
+        client.transport.write(b"hello")
+        await client.hears(b"hello")
+        return client
+
+
+class ErrorTests(StartRig):
+    """Each is one clear text on standard error and the exit status 1: no traceback, no usage page."""
+
+    async def refused(self, *arguments: str, daemon: bool = False, **more) -> str:
+        program = self.run_twistd(*([] if daemon else ["-n"]), "--pidfile=", "pylb", *arguments, **more)
+        self.assertEqual(await program.ended(), 1, program.said)
+        self.assertNotRegex(program.said, r"Traceback|Usage:|Options:|\[-\]")
+        return program.said
+
+    async def test_files(self):
+        """A file that is missing, a folder, empty or rubbish; an option that is misspelt; a certificate that is none."""
+        paths = {name: self.folder / name for name in ("missing", "folder", "empty", "rubbish", "certificate")}
+        paths["folder"].mkdir()
+        paths["empty"].write_bytes(b"")
+        paths["rubbish"].write_bytes(bytes(range(256)))
+        paths["certificate"].write_text(
+            "pools: {p: {servers: [127.0.0.1:9]}}\n"
+            "listeners:\n"
+            f"  a: {{protocol: tcp, listen: 127.0.0.1:{free_port()}, pool: p,\n"
+            "      tls: {certificates: [{cert: rubbish, key: missing}]}}\n"
+        )
+        errors = await all_at_once(
+            [*(self.refused("--config", name) for name in paths), self.refused("--confog", "empty")]
+        )
+        for path, error in zip(paths.values(), errors[:-1], strict=True):
+            self.assertTrue(error.startswith(f"{path}"), error)
+        for word, error in zip(
+            ("No such", "directory", "empty", "", f"{paths['certificate']}:4:", "--confog"), errors, strict=True
+        ):
+            self.assertIn(word, error)
+            self.assertLessEqual(len(error.splitlines()), 2, error)
+
+    async def test_addresses(self):
+        """A port or a Unix socket that somebody has; a low port without the right to it."""
+        port = free_port()
+        with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
+            tcp.bind(("127.0.0.1", port))
+            tcp.listen()
+            path = os.path.relpath(self.folder / "s")
+            unix.bind(path)
+            unix.listen()
+            config = self.echo(port)
+            config["listeners"]["echo"]["listen"] = [f"127.0.0.1:{port}", f"unix:{self.folder}/s", "192.0.2.1:80"]
+            error = await self.refused("--config", str(self.configure(**config)))
+        lines = error.splitlines()
+        self.assertEqual(len(lines), 3, error)
+        for line, address in zip(
+            lines, (f"tcp 127.0.0.1:{port}", f"unix:{self.folder}/s", "tcp 192.0.2.1:80"), strict=True
+        ):
+            self.assertRegex(line, rf"lb\.yaml:1:\d+: listeners\.echo: cannot listen on {address}: ")
+
+    async def test_standard_output_in_a_daemon(self):
+        path = self.configure(**self.echo(free_port(), access_log={"path": "-"}))
+        self.assertIn("a daemon has no standard output", await self.refused("--config", str(path), daemon=True))
+
+
+class ForegroundTests(StartRig):
+    async def test_what_it_says(self):
+        """The version, every listener with its address, and the room, with the limit of descriptors raised."""
+        port = free_port()
+        config = self.echo(port)
+        config["listeners"]["echo"]["listen"] = [f"127.0.0.1:{port}", f"[::1]:{port}", f"unix:{self.folder}/s"]
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)))
+        await program.says(READY)
+        self.assertRegex(program.said, r"pylb \d+\.\d+\S* serves")
+        for where in config["listeners"]["echo"]["listen"]:
+            self.assertIn(f"listener echo: tcp on {where}\n", program.said)
+        soft, hard = re.search(
+            r"Max open files\s+(\d+)\s+(\d+)", Path(f"/proc/{program.pid}/limits").read_text()
+        ).groups()
+        self.assertEqual(soft, hard)
+        await self.ends(program, signal.SIGINT)
+        self.assertFalse((self.folder / "s").exists())
+
+    async def test_reload_is_not_there_yet(self):
+        port = free_port()
+        program = await self.pylb(**self.echo(port))
+        program.signal(signal.SIGHUP)
+        await program.says("SIGHUP: reloading is not supported yet")
+        (await self.client(port)).transport.loseConnection()
+        await self.ends(program)
+
+    async def test_access_log_is_rotated(self):
+        """After SIGUSR1 lines go to a new file; none is lost."""
+        port = free_port()
+        log = self.folder / "access.log"
+        program = await self.pylb(**self.echo(port, access_log={"path": str(log)}))
+        (await self.client(port)).transport.loseConnection()
+        log.rename(self.folder / "access.log.1")
+        program.signal(signal.SIGUSR1)
+        await until(log.exists)
+        (await self.client(port)).transport.loseConnection()
+        await self.ends(program)
+        lines = [len((self.folder / name).read_text().splitlines()) for name in ("access.log.1", "access.log")]
+        self.assertEqual(sum(lines), 2)
+        self.assertGreater(lines[1], 0)
+
+    async def test_access_log_on_standard_output(self):
+        port = free_port()
+        program = await self.pylb(**self.echo(port, access_log={"path": "-"}))
+        (await self.client(port)).transport.loseConnection()
+        await program.says(r"(?m)^127\.0\.0\.1 .* echo ")
+        await self.ends(program)
+
+    async def test_drain(self):
+        """The first signal refuses new clients and lets what runs finish."""
+        port = free_port()
+        program = await self.pylb(**self.echo(port))
+        client = await self.client(port)
+        program.signal(signal.SIGTERM)
+        await program.says("SIGTERM: stopping")
+        await until(lambda: refuses(port))
+        client.transport.write(b", still there?")
+        await client.hears(b"hello, still there?")
+        self.assertIsNone(program.status)
+        client.transport.loseConnection()
+        self.assertEqual(await program.ended(), 0)
+
+    async def test_shutdown_timeout(self):
+        port = free_port()
+        program = await self.pylb(**self.echo(port, shutdown_timeout="100ms"))
+        client = await self.client(port)
+        await self.ends(program)
+        await until(lambda: client.lost)
+
+    async def test_second_signal(self):
+        """Whoever is in a hurry asks twice."""
+        port = free_port()
+        program = await self.pylb(**self.echo(port))
+        client = await self.client(port)
+        program.signal(signal.SIGINT)
+        await program.says("SIGINT: stopping")
+        await self.ends(program)
+        await until(lambda: client.lost)
+
+    async def test_stale_socket(self):
+        """A Unix socket that a killed pylb left behind is replaced."""
+        path = f"unix:{self.folder}/s"
+        config = self.echo(free_port())
+        config["listeners"]["echo"]["listen"] = path
+        program = await self.pylb(**config)
+        program.signal(signal.SIGKILL)
+        await program.ended()
+        self.assertTrue((self.folder / "s").is_socket())
+        await self.ends(await self.pylb(**config))
+
+
+class DaemonTests(StartRig):
+    async def test_daemon(self):
+        """From any folder: the configuration and the files it names are found, serving begins before twistd returns."""
+        port = free_port()
+        (self.folder / "run").mkdir()
+        self.configure(**self.echo(port, access_log={"path": "access.log"}))
+        log = self.folder / "run" / "twistd.log"
+        program = self.run_twistd(
+            "--pidfile", str(self.folder / "pid"), "--logfile", str(log), "-d", "run", "pylb", "--config", "lb.yaml"
+        )
+        self.assertEqual(await program.ended(), 0, program.said)
+        pid = int((self.folder / "pid").read_text())
+        self.addCleanup(end, pid)
+        (await self.client(port)).transport.loseConnection()
+        os.kill(pid, signal.SIGUSR1)
+        # twistd's own answer to SIGUSR1 moves its log away.
+        rotated = log.with_name("twistd.log.1")
+        await until(rotated.exists)
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: not (self.folder / "pid").exists())
+        await until(lambda: not alive(pid))
+        self.assertEqual(len((self.folder / "access.log").read_text().splitlines()), 1)
+        self.assertNotIn("Traceback", rotated.read_text() + log.read_text())
+
+
+class DemoTests(Rig):
+    async def test_demo(self):
+        """etc/demo.yaml, here on free ports, prints where it serves, answers, and ends by Ctrl-C."""
+        text = (TREE / "etc" / "demo.yaml").read_text()
+        numbers = {number: str(free_port()) for number in sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))}
+        self.assertEqual(len(numbers), 10)
+        path = self.folder / "demo.yaml"
+        path.write_text(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: numbers[found[0]], text))
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path), "--demo")
+        await program.says("Ctrl-C ends all of it")
+        web, echo, time = (int(numbers[number]) for number in ("8080", "9000", "9100"))
+        for line in (f"http://127.0.0.1:{web}/", f"tcp 127.0.0.1:{echo}", f"udp 127.0.0.1:{time}"):
+            self.assertIn(line, program.said)
+        for _ in range(3):
+            status, body = await ask_http(web)
+            self.assertEqual(status, 200)
+            self.assertRegex(body, rb"^server 127\.0\.0\.1:\d+ answers GET /\n$")
+        self.assertRegex(await ask_udp(time, b"hello"), rb"^server 127\.0\.0\.1:\d+: hello$")
+        await self.ends(program, signal.SIGINT)
+        self.assertTrue(all(refuses(int(number)) for number in numbers.values()))
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # What nobody reaps in a container stays as a zombie.
+    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def end(pid: int) -> None:
+    if alive(pid):
+        os.kill(pid, signal.SIGKILL)
