@@ -85,11 +85,11 @@ class Demo(Service):
         self._out = out or sys.__stdout__
         self._bound = bind(_servers(balancer.config))
         self._ports: list[Any] = []
+        balancer.ready.addCallback(self._greet)
 
     def startService(self) -> None:
         super().startService()
         self._ports = [self._listen(bound) for bound in self._bound]
-        self._balancer.ready.addCallback(self._greet)
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()

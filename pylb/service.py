@@ -15,7 +15,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from pylb import __version__
 from pylb.balance.pool import make_pool
@@ -52,7 +51,7 @@ class LoadBalancer(Service):
         self.config = config
         self.reactor = _installed_reactor() if reactor is None else reactor
         self.clock = clock
-        #: Fires with None once clients are accepted.
+        #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
         self.pools = {name: make_pool(spec, clock, Fortunes()) for name, spec in config.pools.items()}
         self.capacity = capacity(config, descriptor_limit())
@@ -88,7 +87,7 @@ class LoadBalancer(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._names.start().addCallback(self._serve).addErrback(_failed)
+        self._names.start().addCallback(self._serve).addErrback(self.ready.errback)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
@@ -217,10 +216,6 @@ class LoadBalancer(Service):
             keepalive=spec.socket_keepalive,
         )
         return Upstream(self.reactor, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
-
-
-def _failed(failure: Failure) -> None:
-    _log.failure("pylb cannot serve", failure)
 
 
 def _installed_reactor() -> Any:

@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from pylb.capacity import raise_descriptor_limit
 from pylb.config import ConfigError, load
@@ -75,7 +76,13 @@ def _services(balancer: LoadBalancer, demo: bool) -> IService:
         except BindError:
             balancer.close()
             raise
+    balancer.ready.addErrback(_give_up, balancer.reactor)
     return services
+
+
+def _give_up(failure: Failure, reactor: Any) -> None:
+    _log.failure("pylb cannot serve", failure)
+    reactor.stop()
 
 
 def _in_foreground(options: Options) -> bool:

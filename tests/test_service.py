@@ -301,6 +301,14 @@ class NamesTests(Served):
         await client.hears(b"hello")
         self.successResultOf(balancer.ready)
 
+    async def test_cannot_serve(self):
+        """Whoever waits for `ready` hears of it."""
+        balancer = self.hanging(tcp())
+        balancer._bound[0].socket.close()
+        self.answer.set()
+        await until(lambda: balancer.ready.called)
+        self.failureResultOf(balancer.ready, OSError)
+
     async def test_stop_before_ready(self):
         """The end does not wait for an answer; waiting clients are turned away."""
         balancer = self.hanging(tcp(), udp())

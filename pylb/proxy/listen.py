@@ -92,9 +92,7 @@ def listen_stream(
 def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> _StreamPort:
     if not isinstance(bound.address, UnixAddress):
         return _StreamPort(0, factory, BACKLOG, bound.address.host, reactor)
-    path = bound.address.path
-    # The port will set the mode once more.
-    return _UnixPort(os.fsencode(path), factory, BACKLOG, stat.S_IMODE(os.stat(path).st_mode), reactor)
+    return _UnixPort(os.fsencode(bound.address.path), factory, BACKLOG, reactor=reactor)
 
 
 class _StreamPort(tcp.Port):
@@ -109,8 +107,20 @@ class _StreamPort(tcp.Port):
 
 
 class _UnixPort(_StreamPort, unix.Port):
+    """Leaves the socket's file alone."""
+
+    def startListening(self) -> None:
+        # unix.Port's would set the mode of the file, which is set, and which a user without rights may not.
+        tcp._reservedFD.reserve()
+        self.factory.doStart()
+        self.socket = self._preexistingSocket
+        self.fileno = self.socket.fileno
+        self.connected = True
+        self.numberAccepts = BACKLOG
+        self.startReading()
+
     def connectionLost(self, reason: Failure) -> None:
-        # unix.Port would remove the socket's file, which is `Bound.close`'s to do.
+        # unix.Port's would remove the file, which is `Bound.close`'s to do.
         tcp.Port.connectionLost(self, reason)
 
 

@@ -255,6 +255,8 @@ class StreamTests(TestCase):
         path = short_path(self)
         (bound,) = bind([tcp(UnixAddress(str(path)), mode=0o640)])
         self.addCleanup(bound.close)
+        # Privileges are shed by then: the file may be somebody else's.
+        self.patch(os, "chmod", lambda path, mode: self.fail("not allowed"))
         port = listen_stream(reactor, bound, Factory.forProtocol(Greeter))
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
         yield port.stopListening()
