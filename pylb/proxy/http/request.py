@@ -181,7 +181,7 @@ class ClientRequest:
     def _answer(self, status: int) -> None:
         """pylb's own answer."""
         self._record.status = status
-        self._keep = self._may_keep()
+        self._keep = self._head.minor == 1 and self._may_keep()
         self._write(page(status, close=not self._keep, method=self._head.method))
         self._log()
         self._connection.finished(self._keep)

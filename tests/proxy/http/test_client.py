@@ -86,6 +86,23 @@ class OrderTests(TestCase):
         client.transport.resumeProducing()
         await settled(lambda: len(rig.log.records) == 200)
 
+    async def test_small_answers_that_are_not_read(self):
+        """Also when each answer alone is small."""
+        backend = Backend(self, b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000)
+        rig = Rig(self, backend)
+        client = await rig.connect()
+        client.transport.pauseProducing()
+        client.send(GET * 300)
+        served = -1
+        while served != len(rig.log.records):
+            served = len(rig.log.records)
+            await turns(50)
+        (connection,) = rig.connections._live
+        self.assertLess(len(connection.transport.dataBuffer) + connection.transport._tempDataLen, 256 * 1024)
+        client.dataReceived = lambda data: None
+        client.transport.resumeProducing()
+        await settled(lambda: len(rig.log.records) == 300)
+
 
 class DeadlineTests(TestCase):
     timeout = 5

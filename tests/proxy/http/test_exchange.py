@@ -68,6 +68,19 @@ class RetryTests(TestCase):
             self.assertEqual(self.outcome(rig), (200, [(bad.name, 502), (good.name, 200)]))
             self.assertEqual([server.failures for server in rig.pool.servers], [1, 0])
 
+    async def test_recovers(self):
+        """A server that was ejected and answers again is healed."""
+        answers = iter([None, HELLO, HELLO])
+        flaky, good = Backend(self), Backend(self, HELLO)
+        flaky.answer = lambda head: next(answers) or flaky.peers[-1].close() or b""
+        rig = Rig(self, flaky, good)
+        await self.ask(rig, GET)
+        self.assertTrue(rig.pool.servers[0].health.fails)
+        rig.time.advance(11)
+        for _ in range(3):
+            await self.ask(rig, GET)
+        self.assertEqual((len(flaky.heads) > 1, rig.pool.servers[0].health.fails), (True, 0))
+
     async def test_not_idempotent(self):
         """A request that is not idempotent is never sent twice, and unknown methods are not idempotent."""
         for request in (POST, GET.replace(b"GET", b"PATCH"), GET.replace(b"GET", b"FROB")):

@@ -214,6 +214,12 @@ class PageTests(TestCase):
         await client.until(b"hello")
         self.assertEqual(rig.log.statuses, [404, 200])
 
+    async def test_http_1_0(self):
+        """To an HTTP/1.0 client pylb's own answer is the last."""
+        rig = Rig(self, Backend(self), routes=[Route(path="/x", pool="p")])
+        answer = await rig.answer(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        self.assertIn(b"\r\nConnection: close\r\n", answer)
+
     async def test_too_large(self):
         """A body longer than allowed is 413, before any server hears of it, and no 100 is given."""
         backend = Backend(self, HELLO)
