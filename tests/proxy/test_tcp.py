@@ -565,7 +565,7 @@ class EndpointTests(StreamCase):
     async def test_other_reactors(self) -> None:
         """The same under the reactors `select` and `asyncio`."""
         for name in ("select", "asyncio"):
-            command = ["-m", "twisted.trial", f"--reactor={name}", f"--temp-directory={self.mktemp()}"]
+            command = ["-m", "twisted.trial", f"--reactor={name}", f"--temp-directory={os.path.abspath(self.mktemp())}"]
             test = "tests.proxy.test_tcp.ExchangeTests.test_small"
             out, err, code = await getProcessOutputAndValue(
                 sys.executable, [*command, test], {**os.environ, "PYTHONPATH": ROOT}, ROOT
