@@ -14,13 +14,13 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pylb.balance.server import Server
 from pylb.proxy.accesslog import Record
+from pylb.proxy.http.asker import Asker
 from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
 from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
 from pylb.proxy.http.headers import request_bytes, trailer_block
@@ -28,7 +28,7 @@ from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.upstream import ServerConnection
 from pylb.proxy.upstream import Attempts, ServerSide, Upstream, UpstreamError
 
-__all__ = ["Asker", "Exchange", "HttpUpstream"]
+__all__ = ["Exchange", "HttpUpstream"]
 
 #: Bytes of a request body that are kept so that it can be sent again.
 REPLAYED = 64 * 1024
@@ -37,37 +37,6 @@ MAX_INTERIM = 16
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _STATUSES = (429, 500, 502, 503, 504)
-
-
-class Asker(Protocol):
-    """Whoever asked.  Hears `begins`, any number of `data` and one of `ends` and `breaks`; or else one `fails`."""
-
-    def answer_informs(self, head: ResponseHead) -> None:
-        """An interim answer (1xx)."""
-
-    def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
-        """101: the connection to the server is the asker's now."""
-
-    def answer_begins(self, head: ResponseHead, framing: int) -> None:
-        """The head; `framing` as in `body`."""
-
-    def answer_data(self, data: bytes) -> None:
-        """A piece of the body."""
-
-    def answer_ends(self, trailers: bytes) -> None:
-        """The body is whole."""
-
-    def answer_breaks(self) -> None:
-        """The body will never be whole: the client must be able to see that."""
-
-    def answer_fails(self, status: int) -> None:
-        """There will be no answer of a server: 502 or 504."""
-
-    def pause_body(self) -> None:
-        """Bring no more of the request's body for now."""
-
-    def resume_body(self) -> None:
-        """Go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +74,6 @@ class Exchange:
         "_message",
         "_record",
         "_replay",
-        "_replay_size",
-        "_sent",
         "_server",
         "_upstream",
         "_whole",
@@ -136,8 +103,7 @@ class Exchange:
         self._attempts: Attempts = upstream.upstream.attempts(head, record)
         self._server: ServerConnection | None = None
         #: The body so far as it is sent, while it is worth keeping.
-        self._replay: list[bytes] | None = []
-        self._replay_size = 0
+        self._replay: bytearray | None = bytearray()
         self._whole = framing == 0
         self._informed = 0
         self._kept = False
@@ -157,12 +123,11 @@ class Exchange:
         if self._framing == CHUNKED:
             data = encode_chunk(data)
         if self._replay is not None:
-            self._replay.append(data)
-            self._replay_size += len(data)
+            self._replay += data
         if self._server is not None:
             self._forget_long_body()
             self._send(data)
-        elif self._replay_size > REPLAYED:
+        elif self._replay is not None and len(self._replay) > REPLAYED:
             self._asker.pause_body()
 
     def body_ends(self, trailers: Fields | None) -> None:
@@ -171,7 +136,7 @@ class Exchange:
         if self._framing == CHUNKED:
             last = encode_last_chunk(trailer_block(trailers))
             if self._replay is not None:
-                self._replay.append(last)
+                self._replay += last
             if self._server is not None:
                 self._send(last)
         if self._server is not None:
@@ -209,7 +174,7 @@ class Exchange:
         self._kept = server.requests > 0
         self._began = self._upstream.upstream.clock() - (self._record.tries[-1].connect_time or 0.0)
         server.begin(self, self._head.method)
-        self._send(b"".join([self._message, *self._replay]) if self._replay else self._message)
+        self._send(self._message + self._replay if self._replay else self._message)
         self._forget_long_body()
         if self._whole:
             server.expect(self._upstream.read_timeout)
@@ -225,7 +190,7 @@ class Exchange:
         self._server.transport.write(data)
 
     def _forget_long_body(self) -> None:
-        if self._replay_size > REPLAYED:
+        if self._replay is not None and len(self._replay) > REPLAYED:
             self._replay = None
 
     def pauseProducing(self) -> None:
@@ -268,27 +233,27 @@ class Exchange:
     def _switch(self, head: ResponseHead) -> None:
         if not self.upgrade or head.fields.elements(b"upgrade") != [b"websocket"]:
             raise BadHead(502, "switched protocols unasked")
+        self._note(head)
         self._accept(head)
         server, self._server = self._server, None
         self._asker.answer_switches(head, server)
 
     def answered(self, head: ResponseHead, framing: int) -> None:
         """The answer's head came."""
-        self._note(head.status)
+        self._note(head)
         if head.status in self._upstream.retried_statuses and self._try_elsewhere(f"status {head.status}"):
             return
         self._accept(head)
         self._asker.answer_begins(head, framing)
 
+    def _note(self, head: ResponseHead) -> None:
+        attempt = self._record.tries[-1]
+        attempt.status = head.status
+        attempt.header_time = self._upstream.upstream.clock() - self._began
+
     def _accept(self, head: ResponseHead) -> None:
-        self._note(head.status)
         self.answer = head
         self._attempts.lease.succeeded()
-
-    def _note(self, status: int) -> None:
-        attempt = self._record.tries[-1]
-        attempt.status = status
-        attempt.header_time = self._upstream.upstream.clock() - self._began
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the answer's body came."""
@@ -334,7 +299,7 @@ class Exchange:
             self._attempts.stop()
             self._asker.answer_breaks()
             return
-        self._note(status)
+        self._record.tries[-1].status = status
         self._attempts.lease.failed(reason)
         if kind in self._upstream.next_upstream and self._may_repeat() and self._attempts.again():
             return

@@ -51,8 +51,8 @@ _TRAILERS_DROPPED = (
 
 _PLAIN_NAME = re.compile(rb"[0-9a-z-]++")
 
+#: Asks a server, or tells a client, to leave HTTP for WebSocket.
 UPGRADE_LINES = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
-"""Asks a server, or tells a client, to leave HTTP for WebSocket."""
 
 
 def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) -> bytes:

@@ -39,8 +39,8 @@ class ServerConnection(ServerSide):
     def __init__(self, idle: IdleConnections, reactor: IReactorTime, clock: Callable[[], float]) -> None:
         self.requests = 0
         self.born = clock()
+        #: Whether anything has come since the last request began.
         self.heard = False
-        """Whether anything has come since the last request began."""
         self._idle = idle
         self._deadline = Deadline(reactor, clock, self._expired)
         self._exchange: Exchange | None = None

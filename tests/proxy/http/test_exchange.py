@@ -67,6 +67,7 @@ class RetryTests(TestCase):
             await self.ask(rig, request)
             self.assertEqual(self.outcome(rig), (200, [(bad.name, 502), (good.name, 200)]))
             self.assertEqual([server.failures for server in rig.pool.servers], [1, 0])
+            self.assertEqual([tried.header_time for tried in rig.log.records[0].tries], [None, 0.0])
 
     async def test_recovers(self):
         """A server that was ejected and answers again is healed."""
@@ -510,7 +511,7 @@ def held(rig):
     """The bytes that pylb itself holds for the one connection that is live: both transports' and its own."""
     (connection,) = rig.connections._live
     exchange = connection._request._exchange
-    total = buffered(connection.transport) + len(connection._pending) + sum(map(len, exchange._replay or ()))
+    total = buffered(connection.transport) + len(connection._pending) + len(exchange._replay or b"")
     return total + (buffered(exchange._server.transport) if exchange._server else 0)
 
 
