@@ -20,12 +20,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
-from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, readBody
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from tests.backends import Peer, until
 
@@ -101,6 +103,25 @@ class Program(ProcessProtocol):
         return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
 
 
+@implementer(IHalfCloseableProtocol)
+class _Connection(ProtocolWrapper):
+    """Hands the end of the client's side on to those who want to know of it."""
+
+    def readConnectionLost(self) -> None:
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self.wrappedProtocol.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nobody here half-closes and wants to hear of it."""
+
+
+class _Connections(WrappingFactory):
+    noisy = False
+    protocol = _Connection
+
+
 class Server:
     """A server of the test that can be killed and brought back.
 
@@ -110,7 +131,7 @@ class Server:
     def __init__(self, make: Callable[[], Factory | DatagramProtocol]) -> None:
         self._make = make
         self._port: Any = None
-        self._factory: WrappingFactory | None = None
+        self._factory: _Connections | None = None
         self.number = 0
         self.start()
 
@@ -125,8 +146,7 @@ class Server:
             self._port = reactor.listenUDP(self.number, factory, interface="127.0.0.1")
         else:
             factory.noisy = False
-            self._factory = WrappingFactory(factory)
-            self._factory.noisy = False
+            self._factory = _Connections(factory)
             self._port = reactor.listenTCP(self.number, self._factory, interface="127.0.0.1")
         self.number = self._port.getHost().port
 
