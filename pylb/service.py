@@ -189,12 +189,9 @@ class LoadBalancer(Service):
 
     def _stream_factory(self, spec: TcpListener | HttpListener) -> TcpFactory | HttpFactory:
         if isinstance(spec, TcpListener):
-            upstream = self._upstream(spec, spec.pool, spec.next_upstream)
+            upstream = self._upstream(spec, spec.pool, frozenset({"error", "timeout"} if spec.next_upstream else ()))
             return TcpFactory(spec, upstream, self.reactor, self.clock, self._connections, self._access_log)
-        upstreams = {
-            route.pool: self._upstream(spec, route.pool, bool(spec.next_upstream & {"error", "timeout"}))
-            for route in spec.routes
-        }
+        upstreams = {route.pool: self._upstream(spec, route.pool, spec.next_upstream) for route in spec.routes}
         return HttpFactory(
             spec,
             upstreams,
@@ -206,12 +203,12 @@ class LoadBalancer(Service):
             TrustedProxies(self.config.trusted_proxies),
         )
 
-    def _upstream(self, spec: TcpListener | HttpListener, pool: str, retry: bool) -> Upstream:
+    def _upstream(self, spec: TcpListener | HttpListener, pool: str, retry: frozenset[str]) -> Upstream:
         limits = Limits(
             connect_timeout=spec.connect_timeout,
             tries=spec.next_upstream_tries,
             timeout=spec.next_upstream_timeout,
-            enabled=retry,
+            next_upstream=retry,
             tcp_nodelay=spec.tcp_nodelay,
             keepalive=spec.socket_keepalive,
         )

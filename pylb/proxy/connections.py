@@ -7,7 +7,7 @@ the limit the listening sockets are paused, so that clients wait in the kernel's
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -24,7 +24,7 @@ def peer_of(transport: ITransport) -> tuple[str, int | None]:
     return "unix:", None
 
 
-def set_options(transport: ITransport, *, nodelay: bool, keepalive: bool) -> None:
+def set_options(transport: Any, *, nodelay: bool, keepalive: bool) -> None:
     """Set TCP_NODELAY and SO_KEEPALIVE, whichever is asked for, if there is TCP at the bottom of `transport`."""
     # Interfaces do not tell: Twisted's Unix transports claim to be TCP, and its TLS over TCP does not.
     if isinstance(transport.getPeer(), IPv4Address | IPv6Address) and hasattr(transport, "setTcpNoDelay"):

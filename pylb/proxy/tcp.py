@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -37,6 +38,8 @@ __all__ = ["TcpFactory"]
 
 #: Bytes from a client that are enough until its server is reached.
 _EARLY = 64 * 1024
+#: Seconds that a client has for its TLS handshake, nginx's.
+_HANDSHAKE = 60.0
 #: Seconds for which a client is still listened to, in vain, after its server is gone: to close over unread bytes would be
 #: a reset, and cost the client the end of its answer.
 _LINGER = 5.0
@@ -46,8 +49,13 @@ _LINGER = 5.0
 class _Side(Protocol):
     """One end of a session; towards the other end, the producer of the bytes that come from here."""
 
+    transport: Any
+    session: _Session
     #: No more bytes come from here, and that was no accident.
     ended = False
+
+    def readConnectionLost(self) -> None:
+        self.session.ended(self)
 
     def writeConnectionLost(self) -> None:
         """Twisted's; the session shut it itself."""
@@ -100,9 +108,6 @@ class _ClientSide(_Side):
     def dataReceived(self, data: bytes) -> None:
         self.session.from_client(data)
 
-    def readConnectionLost(self) -> None:
-        self.session.ended(self)
-
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         self.session.client_lost(reason)
 
@@ -118,7 +123,7 @@ class _ServerSide(_Side, ServerSide):
 
     def readConnectionLost(self) -> None:
         if self.dial is None:
-            self.session.ended(self)
+            super().readConnectionLost()
         else:
             self.transport.loseConnection()
 
@@ -144,7 +149,7 @@ class _Session:
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
         self._attempts = factory.upstream.attempts(None, self._record)
-        self._timer = self._idle_timer(self._close)
+        self._timer = self._idle_timer(self._close, min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)
 
     def begin(self) -> None:

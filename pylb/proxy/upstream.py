@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IConnector, IHandshakeListener, IReactorTCP, IReactorTime, IReactorUNIX
+from twisted.internet.interfaces import IConnector, IHandshakeListener
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -52,8 +52,8 @@ class Limits:
     connect_timeout: float = 3.0
     tries: int = 0
     timeout: float = 0.0
-    #: Whether a failed connect is tried elsewhere at all.
-    enabled: bool = True
+    #: Which failures to connect are tried elsewhere.
+    next_upstream: frozenset[str] = frozenset({"error", "timeout"})
     tcp_nodelay: bool = True
     keepalive: bool = False
 
@@ -62,7 +62,8 @@ class Limits:
 class Upstream:
     """A pool as one listener uses it."""
 
-    reactor: IReactorTime
+    #: IReactorTime, IReactorTCP and, for Unix sockets, IReactorUNIX.
+    reactor: Any
     pool: Pool
     limits: Limits
     clock: Callable[[], float]
@@ -77,6 +78,8 @@ class Upstream:
 class ServerSide(Protocol):
     """Base of the protocols that face a server: override `established` and `lost`, not Twisted's two."""
 
+    #: There whenever a protocol is called, which Twisted's type cannot say.
+    transport: Any
     dial: _Dial | None = None
 
     def connectionMade(self) -> None:
@@ -126,8 +129,8 @@ class _Dial(ClientFactory):
         upstream, address = self._upstream, self._server.address
         factory = upstream.tls.over(self, self._server, upstream.reactor) if upstream.tls is not None else self
         if isinstance(address, InetAddress):
-            return IReactorTCP(upstream.reactor).connectTCP(address.host, address.port, factory, timeout=None)
-        return IReactorUNIX(upstream.reactor).connectUNIX(address.path, factory, timeout=None)
+            return upstream.reactor.connectTCP(address.host, address.port, factory, timeout=None)
+        return upstream.reactor.connectUNIX(address.path, factory, timeout=None)
 
     def buildProtocol(self, addr: object) -> ServerSide:
         assert self._owner is not None
@@ -300,7 +303,8 @@ class Attempts:
             self._try.status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
             self.lease.failed(str(error))
-            if self._upstream.limits.enabled and self.again():
+            kind = "timeout" if error.timed_out else "error"
+            if kind in self._upstream.limits.next_upstream and self.again():
                 return
         self._release()
         self._failed(error)

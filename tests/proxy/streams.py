@@ -128,7 +128,7 @@ class StreamCase(TestCase):
             connect_timeout=spec.connect_timeout,
             tries=spec.next_upstream_tries,
             timeout=spec.next_upstream_timeout,
-            enabled=spec.next_upstream,
+            next_upstream=frozenset({"error", "timeout"} if spec.next_upstream else ()),
             tcp_nodelay=spec.tcp_nodelay,
             keepalive=spec.socket_keepalive,
         )

@@ -150,9 +150,16 @@ class RetryTests(UpstreamCase):
 
     def test_off(self) -> None:
         """Without retries the first failure is the last, and counts against the server all the same."""
-        self.start(self.attempts("ab", enabled=False))
+        self.start(self.attempts("ab", next_upstream=frozenset()))
         self.assertEqual(self.refuse_all(), "a")
         self.assertEqual([server.failures for server in self.pool.servers], [1, 0])
+        self.assert_nothing_left()
+
+    def test_one_kind(self) -> None:
+        """A listener may try elsewhere after a timeout and not after an error."""
+        self.start(self.attempts("ab", next_upstream=frozenset({"timeout"})))
+        self.assertEqual(self.refuse_all(), "a")
+        self.assertEqual(len(self.failed), 1)
         self.assert_nothing_left()
 
     def test_time_is_up(self) -> None:

@@ -196,7 +196,7 @@ class Rig:
             connect_timeout=listener.connect_timeout,
             tries=tries,
             timeout=listener.next_upstream_timeout,
-            enabled=bool(listener.next_upstream & {"error", "timeout"}),
+            next_upstream=listener.next_upstream,
         )
         self.log = ListLog()
         self.connections = Connections()
