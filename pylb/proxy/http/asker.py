@@ -24,8 +24,8 @@ class Asker(Protocol):
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         """101: the connection to the server is the asker's now."""
 
-    def answer_begins(self, head: ResponseHead, framing: int) -> None:
-        """The head; `framing` as in `body`."""
+    def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
+        """The head, `framing` as in `body`, and what came of the body with it."""
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the body."""

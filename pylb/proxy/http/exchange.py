@@ -238,13 +238,13 @@ class Exchange:
         server, self._server = self._server, None
         self._asker.answer_switches(head, server)
 
-    def answered(self, head: ResponseHead, framing: int) -> None:
-        """The answer's head came."""
+    def answered(self, head: ResponseHead, framing: int, data: bytes) -> None:
+        """The answer's head came, and with it so much of its body."""
         self._note(head)
         if head.status in self._upstream.retried_statuses and self._try_elsewhere(f"status {head.status}"):
             return
         self._accept(head)
-        self._asker.answer_begins(head, framing)
+        self._asker.answer_begins(head, framing, data)
 
     def _note(self, head: ResponseHead) -> None:
         attempt = self._record.tries[-1]

@@ -151,17 +151,18 @@ class ClientRequest:
         tunnel = Tunnel(self._connection, server, self._record, factory.reactor, factory.clock, timeout)
         self._connection.become_tunnel(tunnel)
 
-    def answer_begins(self, head: ResponseHead, framing: int) -> None:
+    def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
         if framing < 0:
             framing = CHUNKED if self._head.minor else UNTIL_CLOSE
         self._framing = framing
         self._keep = framing != UNTIL_CLOSE and self._may_keep()
         self._record.status = head.status
         line = answer_framing_line(head, self._head.method, framing)
-        self._write(response_bytes(head, line, self._connection_line()))
+        written = response_bytes(head, line, self._connection_line())
+        self._write(written + self._framed(data) if data else written)
 
     def answer_data(self, data: bytes) -> None:
-        self._write(encode_chunk(data) if self._framing == CHUNKED else data)
+        self._write(self._framed(data))
 
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
@@ -196,6 +197,9 @@ class ClientRequest:
         if not self._keep:
             return b"Connection: close\r\n"
         return b"" if self._head.minor else b"Connection: keep-alive\r\n"
+
+    def _framed(self, data: bytes) -> bytes:
+        return encode_chunk(data) if self._framing == CHUNKED else data
 
     def _write(self, data: bytes) -> None:
         self._record.bytes_sent += len(data)

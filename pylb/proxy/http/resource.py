@@ -99,7 +99,6 @@ class _WebRequest:
         self._head = head
         self._held = False
         self._gone = False
-        self._framing = 0
         client = request.getClientAddress()
         address = getattr(client, "host", "unix:")
         record = Record("", "http", address, getattr(client, "port", None), resource.clock())
@@ -157,7 +156,7 @@ class _WebRequest:
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         raise AssertionError("no upgrade was asked for")
 
-    def answer_begins(self, head: ResponseHead, framing: int) -> None:
+    def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
         request = self._request
         request.setResponseCode(head.status, head.reason)
         lines = response_lines(head)
@@ -168,6 +167,8 @@ class _WebRequest:
             request.responseHeaders.removeHeader(name)
         for name, value in pairs:
             request.responseHeaders.addRawHeader(name, value)
+        if data:
+            self.answer_data(data)
 
     def answer_data(self, data: bytes) -> None:
         if not self._gone:

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from pylb.balance.server import Server
 from pylb.proxy.http.body import BodyReader, body_reader, response_framing
 from pylb.proxy.http.deadline import Deadline
-from pylb.proxy.http.head import BadHead, parse_response
+from pylb.proxy.http.head import BadHead, ResponseHead, parse_response
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.reader import HeadReader
 from pylb.proxy.upstream import ServerSide
@@ -124,29 +124,34 @@ class ServerConnection(ServerSide):
                 exchange.misunderstood(bad.reason)
 
     def _read(self, exchange: Exchange, data: bytes) -> None:
-        while (body := self._body) is None:
-            raw = self._reader.feed(data)
-            if raw is None:
-                return
+        body = self._body
+        if body is None:
+            self._read_heads(exchange, data)
+            return
+        payload = body.feed(data)
+        if payload:
+            exchange.answer_data(payload)
+        self._end(exchange, body, body.rest)
+
+    def _read_heads(self, exchange: Exchange, data: bytes) -> None:
+        while (raw := self._reader.feed(data)) is not None:
             head = parse_response(raw)
             data = self._reader.rest
-            if head.status < 200:
-                exchange.informed(head)
-            else:
-                framing = response_framing(head, self._method)
-                self._body = body_reader(framing)
-                exchange.answered(head, framing)
-            if self._exchange is not exchange:
+            if head.status >= 200:
+                self._begin_body(exchange, head, data)
                 return
-            if head.status < 200 and not data:
+            exchange.informed(head)
+            if self._exchange is not exchange or not data:
                 return
-        if body.done:
-            behind = data
-        else:
-            payload = body.feed(data)
-            if payload:
-                exchange.answer_data(payload)
-            behind = body.rest
+
+    def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        framing = response_framing(head, self._method)
+        body = self._body = body_reader(framing)
+        payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
+        exchange.answered(head, framing, payload)
+        self._end(exchange, body, behind)
+
+    def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:
             exchange.answer_ends(body.trailers, clean=not behind)
 
