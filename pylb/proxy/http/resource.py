@@ -94,6 +94,8 @@ def _head_of(request: Request) -> RequestHead:
 class _WebRequest:
     """The asker on behalf of a twisted.web request, and the producer of its answer."""
 
+    __slots__ = ("_exchange", "_gone", "_head", "_held", "_left", "_request")
+
     def __init__(self, resource: PoolResource, request: Request, head: RequestHead) -> None:
         self._request = request
         self._head = head
@@ -104,9 +106,8 @@ class _WebRequest:
         record = Record("", "http", address, getattr(client, "port", None), resource.clock())
         proto = b"https" if request.isSecure() else b"http"
         forwarded = Forwarded(address, proto, address in resource.trusted)
-        size = request.content.seek(0, 2)
+        size = self._left = request.content.seek(0, 2)
         request.content.seek(0)
-        self._left = size
         host = head.host or b"localhost"
         self._exchange = Exchange(self, resource.upstream, record, head, size, host, forwarded.lines(head))
 

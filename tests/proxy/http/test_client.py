@@ -3,7 +3,7 @@
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from pylb.model import Route
+from pylb.model import Keepalive, Route
 from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, turns
 from tests.proxy.http.test_body import CODING_ATTACKS, LENGTH_ATTACKS
 
@@ -16,7 +16,7 @@ def numbered(n):
 
 
 class OrderTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_keep_alive(self):
         """One request after another on one connection."""
@@ -45,12 +45,16 @@ class OrderTests(TestCase):
         bodies = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
         bodies += b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n" + GET
         for cut in (1, 20, 50, 53, 100, len(bodies) - 3):
-            backend = Backend(self, lambda head: HELLO)
-            rig = Rig(self, backend)
+            backend = Backend(self)
+            rig = Rig(self, backend, keepalive=Keepalive(connections=0))
             client = await rig.ask(bodies[:cut])
             await turns(5)
             client.send(bodies[cut:])
-            await settled(lambda rig=rig: len(rig.log.records) == 3)
+            for end in (HEAD + b"abc", b"2\r\nde\r\n0\r\n\r\n", HEAD):
+                server = await backend.accepted()
+                await server.until(end)
+                server.send(HELLO)
+                await client.until(b"hello")
             self.assertEqual([record.target for record in rig.log.records], [b"/a", b"/b", b"/"])
 
     async def test_many_pipelined(self):
@@ -75,16 +79,16 @@ class OrderTests(TestCase):
         rig = Rig(self, backend)
         client = await rig.connect()
         client.transport.pauseProducing()
-        for _ in range(200):
+        for _ in range(80):
             client.send(GET)
         served = -1
         while served != len(rig.log.records):
             served = len(rig.log.records)
             await turns(50)
-        self.assertLess(served, 150)
+        self.assertLess(served, 70)
         client.dataReceived = lambda data: None
         client.transport.resumeProducing()
-        await settled(lambda: len(rig.log.records) == 200)
+        await settled(lambda: len(rig.log.records) == 80)
 
     async def test_small_answers_that_are_not_read(self):
         """Also when each answer alone is small."""
@@ -105,7 +109,7 @@ class OrderTests(TestCase):
 
 
 class DeadlineTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_silent_client(self):
         """Who connects and says nothing is closed without a word."""
@@ -218,7 +222,7 @@ async def stalled(rig):
 
 
 class RefusalTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_framing_attacks(self):
         """What is ambiguous is 400, the connection ends, and no server hears of it or of what follows."""
@@ -293,7 +297,7 @@ class Endless:
 
 
 class EndTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_drain_idle(self):
         """When pylb stops, idle connections are closed."""

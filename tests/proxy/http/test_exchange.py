@@ -42,7 +42,7 @@ async def refused_address(test):
 
 
 class RetryTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     def outcome(self, rig):
         return rig.log.statuses[-1], [(tried.server, tried.status) for tried in rig.log.records[-1].tries]
@@ -246,7 +246,7 @@ class RetryTests(TestCase):
 
 
 class ReplayTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_half_body(self):
         """A body that has come in part is sent again, and goes on where it was."""
@@ -277,7 +277,7 @@ class ReplayTests(TestCase):
 
 
 class KeptConnectionTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_stale(self):
         """A kept connection that closes under an idempotent request: the same server, afresh, and nobody is blamed."""

@@ -23,7 +23,7 @@ HEAD = b"\r\n\r\n"
 
 
 class EndpointTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def serve(self, rig, server, client):
         """A client of the rig's factory on another endpoint."""
@@ -66,7 +66,7 @@ class EndpointTests(TestCase):
 
 
 class TLSTests(TestCase):
-    timeout = 10
+    timeout = 20
 
     def setUp(self):
         self.authority = trustme.CA()
@@ -97,12 +97,16 @@ class TLSTests(TestCase):
             await client.until(b"hello")
         self.assertIn(b"\r\nX-Forwarded-Proto: https\r\n", backend.heads[0])
 
-    async def test_close(self):
-        """A refusal arrives and the connection ends."""
-        client = await self.connect(self.front(Backend(self)))
-        client.send(b"x" * 100_000)
+    async def test_refusal_survives(self):
+        """A client that goes on sending a long body still gets its 413, and the connection ends in order."""
+        client = await self.connect(self.front(Backend(self), client_max_body_size=1000))
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+        for _ in range(30):
+            client.send(b"x" * 100_000)
+            await turns(2)
         answer = await client.all()
-        self.assertTrue(answer.endswith(b"414 URI Too Long\n"), (answer, client.reason))
+        self.assertTrue(answer.endswith(b"413 Content Too Large\n"), (answer, client.reason))
+        self.assertFalse(client.was_reset)
 
     async def test_large_answer(self):
         """A large answer passes whole, with back-pressure on."""

@@ -9,7 +9,7 @@ HEAD = b"\r\n\r\n"
 
 
 class ForwardingTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_get(self):
         """A request goes to the server and its answer comes back, with what pylb adds and drops."""
@@ -100,7 +100,7 @@ class ForwardingTests(TestCase):
 
 
 class FramingTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_chunked(self):
         """A chunked answer is framed anew and its trailers passed on."""
@@ -210,7 +210,7 @@ class FramingTests(TestCase):
 
 
 class PageTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_no_route(self):
         """A request that no route matches is 404; the connection lives on."""
@@ -272,7 +272,7 @@ class PageTests(TestCase):
 
 
 class LogTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def test_record(self):
         """The record says who asked what, which server answered, and how many bytes and seconds it took."""

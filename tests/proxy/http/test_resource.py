@@ -19,7 +19,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r
 
 
 class ResourceTests(TestCase):
-    timeout = 10
+    timeout = 20
 
     def serve(self, *backends, **options):
         self.time = SteppedReactor()

@@ -38,7 +38,7 @@ class WantsTests(SynchronousTestCase):
 
 
 class TunnelTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def tunnel(self, early=b"", late=b""):
         backend = Backend(self)

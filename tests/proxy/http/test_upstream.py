@@ -7,7 +7,7 @@ from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, turns
 
 
 class ReuseTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def connections(self, answer, requests=2, **options):
         """How many connections so many requests take."""
@@ -53,7 +53,7 @@ class ReuseTests(TestCase):
 
 
 class IdleTests(TestCase):
-    timeout = 5
+    timeout = 20
 
     async def kept(self, **options):
         backend = Backend(self)
