@@ -65,12 +65,14 @@ class PoolResource(Resource):
         )
 
     def render(self, request: Request) -> int | bytes:
+        size = request.content.seek(0, 2)
+        request.content.seek(0)
         try:
-            head = _head_of(request)
+            head = _head_of(request, size)
         except BadHead as bad:
             request.setResponseCode(bad.status)
             return page_body(bad.status)
-        _WebRequest(self, request, head).begin()
+        _WebRequest(self, request, head, size).begin()
         return NOT_DONE_YET
 
     def close(self) -> None:
@@ -78,16 +80,17 @@ class PoolResource(Resource):
         self.upstream.idle.close()
 
 
-def _head_of(request: Request) -> RequestHead:
-    """The request's head, judged as strictly as on a listener; the framing is gone with the body that was read."""
-    lines = [
-        b"%b: %b\r\n" % (name, value)
-        for name, values in request.requestHeaders.getAllRawHeaders()
-        if name.lower() not in (b"content-length", b"transfer-encoding", b"expect")
-        for value in values
-    ]
+def _head_of(request: Request, size: int) -> RequestHead:
+    """The request's head, judged as strictly as on a listener; `size` replaces the framing of the body that was read."""
+    lines = []
+    framing = b""
+    for name, values in request.requestHeaders.getAllRawHeaders():
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            framing = b"Content-Length: %d\r\n" % size
+        elif name.lower() != b"expect":
+            lines += [b"%b: %b\r\n" % (name, value) for value in values]
     version = request.clientproto if request.clientproto == b"HTTP/1.0" else b"HTTP/1.1"
-    return parse_request(b"%b %b %b\r\n%b" % (request.method, request.uri, version, b"".join(lines)))
+    return parse_request(b"%b %b %b\r\n%b%b" % (request.method, request.uri, version, b"".join(lines), framing))
 
 
 @implementer(IPushProducer)
@@ -96,7 +99,7 @@ class _WebRequest:
 
     __slots__ = ("_exchange", "_gone", "_head", "_held", "_left", "_request")
 
-    def __init__(self, resource: PoolResource, request: Request, head: RequestHead) -> None:
+    def __init__(self, resource: PoolResource, request: Request, head: RequestHead, size: int) -> None:
         self._request = request
         self._head = head
         self._held = False
@@ -106,8 +109,7 @@ class _WebRequest:
         record = Record("", "http", address, getattr(client, "port", None), resource.clock())
         proto = b"https" if request.isSecure() else b"http"
         forwarded = Forwarded(address, proto, address in resource.trusted)
-        size = self._left = request.content.seek(0, 2)
-        request.content.seek(0)
+        self._left = size
         host = head.host or b"localhost"
         self._exchange = Exchange(self, resource.upstream, record, head, size, host, forwarded.lines(head))
 

@@ -82,6 +82,15 @@ class ResourceTests(TestCase):
             await client.until(b"hello")
             self.resource.close()
 
+    async def test_empty_body(self):
+        """A body that is announced and empty stays announced; none is not invented."""
+        backend = Backend(self, HELLO)
+        self.serve(backend)
+        client = await self.ask(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" + GET)
+        await client.until(b"hello")
+        await client.until(b"hello")
+        self.assertEqual([head.count(b"Content-Length: 0\r\n") for head in backend.heads], [1, 0])
+
     async def test_large_body(self):
         """A large body goes out with back-pressure and arrives whole."""
         size = 8_000_000
