@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
@@ -42,6 +42,9 @@ LINGER = 5.0
 @implementer(IPushProducer)
 class ClientConnection(Protocol):
     """Faces one client; towards its transport, the producer of the answers."""
+
+    #: There whenever a protocol is called, which Twisted's type cannot say.
+    transport: Any
 
     def __init__(self, factory: HttpFactory) -> None:
         self.factory = factory

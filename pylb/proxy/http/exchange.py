@@ -47,12 +47,16 @@ class HttpUpstream:
     idle: IdleConnections
     send_timeout: float = 60.0
     read_timeout: float = 60.0
-    next_upstream: frozenset[str] = frozenset({"error", "timeout"})
     retried_statuses: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         statuses = frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
         object.__setattr__(self, "retried_statuses", statuses)
+
+    @property
+    def next_upstream(self) -> frozenset[str]:
+        """What is tried elsewhere."""
+        return self.upstream.limits.next_upstream
 
     def connection(self) -> ServerConnection:
         """A protocol for a new connection to a server."""
@@ -236,6 +240,7 @@ class Exchange:
         self._note(head)
         self._accept(head)
         server, self._server = self._server, None
+        assert server is not None
         self._asker.answer_switches(head, server)
 
     def answered(self, head: ResponseHead, framing: int, data: bytes) -> None:

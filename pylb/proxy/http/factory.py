@@ -54,7 +54,6 @@ class HttpFactory(ServerFactory):
                 idle=idle[name],
                 send_timeout=spec.send_timeout,
                 read_timeout=spec.read_timeout,
-                next_upstream=spec.next_upstream,
             )
             for name, upstream in upstreams.items()
         }

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -16,19 +16,10 @@ from pylb.balance.server import Server
 from pylb.model import Keepalive
 from pylb.proxy.http.deadline import Deadline
 
+if TYPE_CHECKING:
+    from pylb.proxy.http.upstream import ServerConnection
+
 __all__ = ["IdleConnections"]
-
-
-class Keepable(Protocol):
-    """What is kept."""
-
-    server: Server
-    #: Requests that were answered over it, and when it was made.
-    requests: int
-    born: float
-
-    def close(self) -> None:
-        """Nobody needs it any more."""
 
 
 class IdleConnections:
@@ -39,13 +30,13 @@ class IdleConnections:
         self._clock = clock
         self._deadline = Deadline(reactor, clock, self._sweep)
         #: Connection -> when it became idle, the oldest first.
-        self._since: dict[Keepable, float] = {}
-        self._stacks: dict[Server, list[Keepable]] = {}
+        self._since: dict[ServerConnection, float] = {}
+        self._stacks: dict[Server, list[ServerConnection]] = {}
 
     def __len__(self) -> int:
         return len(self._since)
 
-    def take(self, server: Server) -> Keepable | None:
+    def take(self, server: Server) -> ServerConnection | None:
         """An idle connection to `server`, if there is one."""
         stack = self._stacks.get(server)
         if not stack:
@@ -54,7 +45,7 @@ class IdleConnections:
         del self._since[connection]
         return connection
 
-    def keep(self, connection: Keepable) -> bool:
+    def keep(self, connection: ServerConnection) -> bool:
         """Keep it, if it is worth keeping; otherwise the caller closes it."""
         spec, now = self.spec, self._clock()
         if not spec.connections or connection.requests >= spec.requests or now - connection.born >= spec.time:
@@ -67,7 +58,7 @@ class IdleConnections:
         self._stacks.setdefault(connection.server, []).append(connection)
         return True
 
-    def forget(self, connection: Keepable) -> None:
+    def forget(self, connection: ServerConnection) -> None:
         """It is gone, or said something that nobody asked for."""
         if self._since.pop(connection, None) is not None:
             stack = self._stacks[connection.server]
@@ -81,7 +72,7 @@ class IdleConnections:
         for connection in list(self._since):
             self._drop(connection)
 
-    def _drop(self, connection: Keepable) -> None:
+    def _drop(self, connection: ServerConnection) -> None:
         self.forget(connection)
         connection.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.web.http import Request
@@ -49,7 +50,6 @@ class PoolResource(Resource):
         limits: Limits | None = None,
         send_timeout: float = 60.0,
         read_timeout: float = 60.0,
-        next_upstream: frozenset[str] = frozenset({"error", "timeout"}),
         trusted: TrustedProxies | None = None,
     ) -> None:
         super().__init__()
@@ -61,7 +61,6 @@ class PoolResource(Resource):
             idle=IdleConnections(pool.spec.keepalive, reactor, clock),
             send_timeout=send_timeout,
             read_timeout=read_timeout,
-            next_upstream=next_upstream,
         )
 
     def render(self, request: Request) -> int | bytes:
@@ -183,7 +182,7 @@ class _WebRequest:
     def answer_breaks(self) -> None:
         self._gone = True
         self._request.unregisterProducer()
-        channel = self._request.channel
+        channel: Any = self._request.channel
         # An HTTP/2 stream is reset by itself; for HTTP/1 the connection is.
         getattr(channel, "abortConnection", channel.transport.abortConnection)()
 

@@ -7,17 +7,16 @@ transport the producer of the other, until one side ends or nothing has moved fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IReactorTime
 
 from pylb.proxy.accesslog import Record
 from pylb.proxy.deadline import IdleTimer
 from pylb.proxy.http.head import RequestHead
 
 if TYPE_CHECKING:
-    from twisted.internet.protocol import Protocol
-
+    from pylb.proxy.http.client import ClientConnection
     from pylb.proxy.http.upstream import ServerConnection
 
 __all__ = ["Tunnel", "wants_websocket"]
@@ -41,7 +40,7 @@ class Tunnel:
 
     def __init__(
         self,
-        client: Protocol,
+        client: ClientConnection,
         server: ServerConnection,
         record: Record,
         reactor: IReactorTime,
@@ -80,7 +79,7 @@ class Tunnel:
         """Flush what the server still had to say and close."""
         self._lost(self._client.transport)
 
-    def _lost(self, other: ITCPTransport) -> None:
+    def _lost(self, other: Any) -> None:
         if self._ended:
             self._timer.cancel()
             return
