@@ -353,6 +353,29 @@ class StoppingTests(Served):
         await until(lambda: client.lost)
         self.assertEqual(len(log.read_text().splitlines()), 1)
 
+    async def test_every_line_is_written(self):
+        """Also those of an HTTP request and of a tunnel that are cut."""
+
+        def behave(server, data):
+            if b"upgrade" in data:
+                server.transport.write(b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+        for more, status in ((b"", "499"), (b"Connection: upgrade\r\nUpgrade: websocket\r\n", "101")):
+            log = Path(self.mktemp())
+            listener = HttpListener(name="web", listen=(ANY,), routes=(Route(pool="p", path="/"),))
+            balancer = self.served(listener, server=self.backend(behave), access_log=AccessLog(path=str(log)))
+            client = await self.client(balancer, "web")
+            client.transport.write(b"GET / HTTP/1.1\r\nHost: lb.test\r\n" + more + b"\r\n")
+            server = await self.server.peer()
+            await until(lambda: server.heard)  # noqa: B023
+            if more:
+                await until(lambda: client.heard)  # noqa: B023
+            stopped = balancer.stopService()
+            balancer.abort()
+            await stopped
+            (line,) = log.read_text().splitlines()
+            self.assertIn(f'" {status} ', line)
+
     async def test_abort(self):
         """Whoever does not want to wait cuts what runs."""
         balancer = self.served(tcp())

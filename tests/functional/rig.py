@@ -59,12 +59,12 @@ def all_at_once(tasks: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:
 class Program(ProcessProtocol):
     """A process, what it said, and how it ended."""
 
-    def __init__(self, *command: str, cwd: Path, **more: Any) -> None:
+    def __init__(self, *command: str, cwd: Path) -> None:
         self.said = ""
         #: The exit status, or minus the signal that ended it.
         self.status: int | None = None
         environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1"}
-        self._process = reactor.spawnProcess(self, command[0], command, environment, str(cwd), **more)
+        self._process = reactor.spawnProcess(self, command[0], command, environment, str(cwd))
         self.pid = self._process.pid
 
     def childDataReceived(self, descriptor: int, data: bytes) -> None:
@@ -221,8 +221,9 @@ class Rig(TestCase):
         path.write_text(json.dumps(config))
         return path
 
-    def run_twistd(self, *arguments: str, **more: Any) -> Program:
-        program = Program(sys.executable, "-c", TWISTD, *arguments, **{"cwd": self.folder, **more})
+    def run_twistd(self, *arguments: str, prelude: str = "") -> Program:
+        """twistd; `prelude` is Python that runs in its process before it."""
+        program = Program(sys.executable, "-c", prelude + TWISTD, *arguments, cwd=self.folder)
         self.addCleanup(program.kill)
         return program
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.backends import Peer, echo, until
 from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_udp, free_port
@@ -19,6 +21,33 @@ from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_ud
 class Echo(Factory):
     def buildProtocol(self, addr):
         return Peer(echo)
+
+
+class HeldPage(Resource):
+    """Keeps requests until the test answers them."""
+
+    isLeaf = True
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def render(self, request):
+        self.requests.append(request)
+        return NOT_DONE_YET
+
+
+#: Makes the system's resolver hang.
+HANGING_NAME = """
+import socket, time
+known = socket.getaddrinfo
+def getaddrinfo(host, *more, **named):
+    if host == "hanging.test":
+        print("looked up", flush=True)
+        time.sleep(60)
+    return known(host, *more, **named)
+socket.getaddrinfo = getaddrinfo
+"""
 
 
 class StartRig(Rig):
@@ -42,8 +71,8 @@ class StartRig(Rig):
 class ErrorTests(StartRig):
     """Each is one clear text on standard error and the exit status 1: no traceback, no usage page."""
 
-    async def refused(self, *arguments: str, daemon: bool = False, **more) -> str:
-        program = self.run_twistd(*([] if daemon else ["-n"]), "--pidfile=", "pylb", *arguments, **more)
+    async def refused(self, *arguments: str, daemon: bool = False) -> str:
+        program = self.run_twistd(*([] if daemon else ["-n"]), "--pidfile=", "pylb", *arguments)
         self.assertEqual(await program.ended(), 1, program.said)
         self.assertNotRegex(program.said, r"Traceback|Usage:|Options:|\[-\]")
         return program.said
@@ -156,6 +185,55 @@ class ForegroundTests(StartRig):
         self.assertIsNone(program.status)
         client.transport.loseConnection()
         self.assertEqual(await program.ended(), 0)
+
+    async def test_drain_http(self):
+        """A request that runs is answered whole and told that the connection closes; an idle connection is closed."""
+        page = HeldPage()
+        port = free_port()
+        server = self.server(lambda: Site(page))
+        program = await self.pylb(
+            pools={"p": {"servers": [server.address]}},
+            listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+        )
+        where = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        idle, busy = [await connectProtocol(where, Peer()) for _ in range(2)]
+        busy.transport.write(b"GET / HTTP/1.1\r\nHost: lb.test\r\n\r\n")
+        await until(lambda: page.requests)
+        program.signal(signal.SIGTERM)
+        await until(lambda: idle.lost)
+        self.assertFalse(busy.lost)
+        page.requests[0].write(b"at last")
+        page.requests[0].finish()
+        await until(lambda: busy.lost)
+        self.assertTrue(busy.clean)
+        head, _, body = bytes(busy.heard).partition(b"\r\n\r\n")
+        self.assertIn(b"connection: close", head.lower().split(b"\r\n"))
+        self.assertIn(b"at last", body)
+        self.assertEqual(await program.ended(), 0)
+
+    async def test_hanging_name(self):
+        """A look-up that hangs keeps neither clients from connecting nor the program from ending."""
+        port = free_port()
+        config = self.echo(port)
+        config["pools"]["p"]["servers"] = ["hanging.test:80"]
+        program = self.run_twistd(
+            "-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)), prelude=HANGING_NAME
+        )
+        await program.says("looked up")
+        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
+        await self.ends(program)
+        await until(lambda: client.lost)
+
+    async def test_other_reactors(self):
+        """twistd's -r chooses another reactor; all of it works there, too."""
+        for name in ("select", "asyncio"):
+            port = free_port()
+            program = self.run_twistd(
+                "-n", "-r", name, "--pidfile=", "pylb", "--config", str(self.configure(**self.echo(port)))
+            )
+            await program.says(READY)
+            (await self.client(port)).transport.loseConnection()
+            await self.ends(program)
 
     async def test_shutdown_timeout(self):
         port = free_port()
