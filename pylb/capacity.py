@@ -1,18 +1,20 @@
 """How many clients can this process serve with the descriptors it may open?
 
 A proxied connection takes two descriptors and a UDP session one; some are kept aside for listening sockets, logs and the
-reactor.  UDP comes off first, so that a full session table leaves the streams what they were promised.
+reactor.  UDP comes off first, so that a full session table leaves the streams what they were promised: a quarter of all,
+or what the operator asks for, up to a half.
 """
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pylb.model import Config, UdpListener
 
-__all__ = ["Capacity", "capacity", "descriptor_limit", "raise_descriptor_limit"]
+__all__ = ["Capacity", "capacity", "descriptor_limit", "raise_descriptor_limit", "shortfalls"]
 
 #: Descriptors that are not for clients.
 RESERVED = 64
@@ -47,7 +49,21 @@ def descriptor_limit() -> int:
 def capacity(config: Config, descriptors: int) -> Capacity:
     """How `descriptors` are shared out; never less than one connection and one session a listener."""
     udp = [listener for listener in config.listeners.values() if isinstance(listener, UdpListener)]
-    share = max(1, min(MAX_SESSIONS, descriptors // 4 // max(1, len(udp))))
-    sessions = {listener.name: listener.max_sessions or share for listener in udp}
+    quarter, half = (descriptors // part // max(1, len(udp)) for part in (4, 2))
+    sessions = {
+        listener.name: max(1, min(listener.max_sessions or min(MAX_SESSIONS, quarter), half)) for listener in udp
+    }
     possible = max(1, (descriptors - RESERVED - sum(sessions.values())) // 2)
     return Capacity(descriptors, min(config.max_connections or possible, possible), sessions)
+
+
+def shortfalls(config: Config, room: Capacity) -> Iterator[str]:
+    """What was asked for and cannot be had."""
+    if room.connections < config.max_connections:
+        yield f"max_connections is {config.max_connections}, {room.connections} are possible"
+    for listener in config.listeners.values():
+        if isinstance(listener, UdpListener) and (listener.max_sessions or 0) > room.sessions[listener.name]:
+            yield (
+                f"listeners.{listener.name}.max_sessions is {listener.max_sessions}, "
+                f"{room.sessions[listener.name]} are possible"
+            )

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from pylb import __version__
 from pylb.balance.pool import make_pool
-from pylb.capacity import capacity, descriptor_limit
+from pylb.capacity import capacity, descriptor_limit, shortfalls
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
 from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
@@ -72,7 +72,7 @@ class LoadBalancer(Service):
         self._bound = bind(config.listeners.values())
         try:
             self._access_log = open_access_log(config.access_log, self.reactor, clock)
-        except OSError:
+        except (OSError, ValueError):
             self.close()
             raise
 
@@ -162,11 +162,8 @@ class LoadBalancer(Service):
             sessions=sum(room.sessions.values()),
             descriptors=room.descriptors,
         )
-        if room.connections < self.config.max_connections:
-            _log.warn(
-                "max_connections is {wanted}, but there are not enough descriptors: raise LimitNOFILE or ulimit -n",
-                wanted=self.config.max_connections,
-            )
+        for shortfall in shortfalls(self.config, room):
+            _log.warn("too few descriptors (LimitNOFILE, ulimit -n): {shortfall}", shortfall=shortfall)
 
     def _stopped(self, _: object, deadline: IDelayedCall) -> None:
         if deadline.active():

@@ -6,7 +6,15 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.capacity import MAX_SESSIONS, UNLIMITED, Capacity, capacity, descriptor_limit, raise_descriptor_limit
+from pylb.capacity import (
+    MAX_SESSIONS,
+    UNLIMITED,
+    Capacity,
+    capacity,
+    descriptor_limit,
+    raise_descriptor_limit,
+    shortfalls,
+)
 from pylb.model import Config, TcpListener, UdpListener
 
 
@@ -41,7 +49,21 @@ class CapacityTests(SynchronousTestCase):
 
     def test_never_nothing(self):
         """However few the descriptors are."""
-        self.assertEqual(capacity(config(None, 5000), 3), Capacity(3, 1, {"udp0": 1, "udp1": 5000}))
+        self.assertEqual(capacity(config(None, 5000), 3), Capacity(3, 1, {"udp0": 1, "udp1": 1}))
+
+    def test_datagrams_get_half_at_most(self):
+        """Whatever is asked for: something is left for streams."""
+        self.assertEqual(capacity(config(5000), 1064), Capacity(1064, 234, {"udp0": 532}))
+        self.assertEqual(capacity(config(5000, 100), 1064), Capacity(1064, 317, {"udp0": 266, "udp1": 100}))
+
+    def test_shortfalls(self):
+        """What was asked for and cannot be had is told; what was not asked for is not."""
+        asked = config(5000, None, 7, max_connections=400)
+        self.assertEqual(
+            list(shortfalls(asked, capacity(asked, 1064))),
+            ["max_connections is 400, 364 are possible", "listeners.udp0.max_sessions is 5000, 177 are possible"],
+        )
+        self.assertEqual(list(shortfalls(asked, capacity(asked, UNLIMITED))), [])
 
 
 class DescriptorTests(SynchronousTestCase):

@@ -227,17 +227,18 @@ class Rig(TestCase):
         self.addCleanup(program.kill)
         return program
 
-    async def pylb(self, *options: str, **config: Any) -> Program:
+    async def pylb(self, prelude: str = "", **config: Any) -> Program:
         """pylb in the foreground, ready to serve."""
-        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)), *options)
+        path = self.configure(**config)
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path), prelude=prelude)
         await program.says(READY)
         return program
 
     async def ends(self, program: Program, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it by a signal; it must end well and have said nothing of errors."""
+        """End it by a signal; it must end well and have said nothing of errors, nor anything for each connection."""
         program.signal(number)
         self.assertEqual(await program.ended(), 0, program.said)
-        self.assertNotRegex(program.said, "Traceback|Unhandled|#critical")
+        self.assertNotRegex(program.said, "Traceback|Unhandled|#critical|(?i:(starting|stopping) factory)")
 
 
 async def ask_tcp(port: int, question: bytes = b"") -> bytes:

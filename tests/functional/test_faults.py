@@ -158,6 +158,22 @@ class FloodTests(Rig):
                 sock.sendto(b"x", ("127.0.0.1", port))
 
 
+class DescriptorTests(Rig):
+    async def test_few(self):
+        """With hardly any descriptors clients wait for each other, and each is served."""
+        server = self.server(lambda: Site(SlowPage()))
+        port = free_port()
+        program = await self.pylb(
+            prelude="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (84, 84))\n",
+            pools={"p": {"servers": [server.address]}},
+            listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+        )
+        self.assertIn("room for 10 connections", program.said)
+        answers = await all_at_once(ask_http(port) for _ in range(100))
+        self.assertEqual(set(answers), {(200, b"page")})
+        await self.ends(program)
+
+
 class DiskTests(Rig):
     async def test_full(self):
         """A full disk under the access log stops no traffic, and is told once."""
