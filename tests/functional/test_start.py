@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.backends import Peer, echo, until
-from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_udp, free_port
+from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_tcp, ask_udp, free_port
 
 
 class Echo(Factory):
@@ -151,19 +151,24 @@ class ForegroundTests(StartRig):
         await self.ends(program)
 
     async def test_access_log_is_rotated(self):
-        """After SIGUSR1 lines go to a new file; none is lost."""
+        """After SIGUSR1 lines go to a new file; none is lost, whatever is under way."""
+        server = self.tcp("server")
         port = free_port()
         log = self.folder / "access.log"
-        program = await self.pylb(**self.echo(port, access_log={"path": str(log)}))
-        (await self.client(port)).transport.loseConnection()
-        log.rename(self.folder / "access.log.1")
-        program.signal(signal.SIGUSR1)
-        await until(log.exists)
-        (await self.client(port)).transport.loseConnection()
+        program = await self.pylb(
+            access_log={"path": "access.log"},
+            pools={"p": {"servers": [server.address]}},
+            listeners={"tcp": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+        )
+        for number in range(5):
+            answers = all_at_once(ask_tcp(port) for _ in range(20))
+            log.rename(log.with_suffix(f".{number}"))
+            program.signal(signal.SIGUSR1)
+            await until(log.exists)
+            await answers
         await self.ends(program)
-        lines = [len((self.folder / name).read_text().splitlines()) for name in ("access.log.1", "access.log")]
-        self.assertEqual(sum(lines), 2)
-        self.assertGreater(lines[1], 0)
+        lines = {path.name: len(path.read_text().splitlines()) for path in self.folder.glob("access.*")}
+        self.assertEqual((len(lines), sum(lines.values())), (6, 100), lines)
 
     async def test_access_log_on_standard_output(self):
         port = free_port()
