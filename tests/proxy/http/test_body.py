@@ -1,5 +1,6 @@
 """Body framing: what is decided from a head, and chunks taken apart."""
 
+from contextlib import suppress
 from itertools import pairwise
 
 import h11
@@ -144,6 +145,7 @@ class ResponseFramingTests(SynchronousTestCase):
             seen = {why: of_response(block) for why, block in attacks.items()}
             self.assertEqual(seen, dict.fromkeys(attacks, "refused"))
         self.assertEqual(of_response(b"Content-Length: 1\r\n" * 2, method=b"HEAD"), "refused")
+        self.assertEqual(of_response(b"Content-Length: 1\r\n" * 2, b"204"), "refused")
         self.assertEqual(of_response(b"Transfer-Encoding: chunked\r\n", version=b"1.0"), "refused")
         self.assertEqual(of_response(b"Transfer-Encoding: gzip, chunked\r\n"), "refused")
 
@@ -300,6 +302,46 @@ def bodies(draw):
     return body
 
 
+FRAMINGS = [b"", b"Content-Length: 3", b"Content-Length: 0", b"Content-Length: 03", b"Transfer-Encoding: chunked"]
+FRAMINGS += [
+    b"Content-Length: 3, 3",
+    b"Transfer-Encoding: Chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Content_Length: 1",
+]
+PAYLOADS = [b"", b"abc", b"abcdef", b"3\r\nabc\r\n0\r\n\r\n", b"3;a=b\r\nabc\r\n0\r\nA: b\r\n\r\n", b"0\r\n\r\nabc"]
+framings = st.lists(st.sampled_from(FRAMINGS), max_size=2).map(lambda lines: [line for line in lines if line])
+
+
+@st.composite
+def messages(draw, first=b"POST / HTTP/1.%d"):
+    line = first % draw(st.integers(0, 1)) if b"%d" in first else first
+    lines = [line, b"Host: a", *draw(framings)]
+    data = b"\r\n".join([*lines, b"", draw(st.sampled_from(PAYLOADS))])
+    for at, splinter in draw(st.lists(st.tuples(st.integers(0, 99), st.sampled_from(SPLINTERS)), max_size=1)):
+        at %= len(data)
+        data = data[:at] + splinter + data[at:]
+    return data
+
+
+def answers():
+    statuses = st.sampled_from([b"200 OK", b"204 No Content", b"304 Not Modified", b"404 X"])
+    return st.tuples(st.integers(0, 1), statuses).flatmap(lambda pair: messages(b"HTTP/1.%d %b" % pair))
+
+
+def our_reading(data, parse, framing_of):
+    """(payload, what came behind) of a whole message, or None."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    try:
+        reader = body_reader(framing_of(parse(head + b"\r\n")))
+        if reader.done:
+            return b"", rest
+        payload = reader.feed(rest)
+    except BadHead:
+        return None
+    return (payload, reader.rest) if reader.close() else None
+
+
 class OracleTests(SynchronousTestCase):
     HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -332,15 +374,46 @@ class OracleTests(SynchronousTestCase):
 
         self.assertEqual(outcome(cut(data, places)), outcome([data]))
 
-    def h11_reads(self, data):
+    @settings(max_examples=400, deadline=None)
+    @given(messages())
+    def test_requests(self, data):
+        """A whole request that is accepted has the same body for h11 and for llhttp."""
+        if (found := our_reading(data, parse_request, request_framing)) is None:
+            return
+        payload, rest = found
+        data = data[: len(data) - len(rest)]
+        self.assertEqual((payload, True), self.h11_reads(data, b""))
+        with suppress(httptools.HttpParserInvalidMethodError):  # llhttp knows a closed list of methods
+            self.assertEqual((payload, True), self.llhttp_reads(data, b""))
+
+    @settings(max_examples=400, deadline=None)
+    @given(answers(), st.sampled_from([b"GET", b"HEAD"]))
+    def test_answers(self, data, method):
+        """A whole answer that is accepted has the same body for h11."""
+        found = our_reading(data, parse_response, lambda head: response_framing(head, method))
+        if found is None:
+            return
+        payload, rest = found
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(data[: len(data) - len(rest)])
+        client.receive_data(b"")
+        self.assertIsInstance(client.next_event(), h11.Response)
+        body = b""
+        while not isinstance(event := client.next_event(), h11.EndOfMessage):
+            body += event.data
+        self.assertEqual(payload, body)
+
+    def h11_reads(self, data, head=HEAD):
         connection = h11.Connection(h11.SERVER)
-        connection.receive_data(self.HEAD + data)
+        connection.receive_data(head + data)
         body = b""
         while not isinstance(event := connection.next_event(), (h11.EndOfMessage, type(h11.NEED_DATA))):
             body += getattr(event, "data", b"")
         return bytes(body), isinstance(event, h11.EndOfMessage)
 
-    def llhttp_reads(self, data):
+    def llhttp_reads(self, data, head=HEAD):
         seen = LlhttpBody()
-        httptools.HttpRequestParser(seen).feed_data(self.HEAD + data)
+        httptools.HttpRequestParser(seen).feed_data(head + data)
         return seen.body, seen.done
