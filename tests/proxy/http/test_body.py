@@ -1,6 +1,6 @@
 """Body framing: what is decided from a head, and chunks taken apart."""
 
-from contextlib import suppress
+import contextlib
 from itertools import pairwise
 
 import h11
@@ -383,7 +383,7 @@ class OracleTests(SynchronousTestCase):
         payload, rest = found
         data = data[: len(data) - len(rest)]
         self.assertEqual((payload, True), self.h11_reads(data, b""))
-        with suppress(httptools.HttpParserInvalidMethodError):  # llhttp knows a closed list of methods
+        with contextlib.suppress(httptools.HttpParserInvalidMethodError):  # llhttp knows a closed list of methods
             self.assertEqual((payload, True), self.llhttp_reads(data, b""))
 
     @settings(max_examples=400, deadline=None)
