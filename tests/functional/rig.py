@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,20 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from tests.backends import Peer, until
+from tests.backends import Peer, echo, until
 
-__all__ = ["Program", "Rig", "Server", "all_at_once", "ask_http", "ask_tcp", "ask_udp", "free_port"]
+__all__ = [
+    "EchoRig",
+    "Program",
+    "Rig",
+    "Server",
+    "all_at_once",
+    "ask_http",
+    "ask_tcp",
+    "ask_udp",
+    "free_port",
+    "refuses",
+]
 
 TREE = Path(__file__).parents[2]
 TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; sys.exit(run())"
@@ -239,6 +251,31 @@ class Rig(TestCase):
         program.signal(number)
         self.assertEqual(await program.ended(), 0, program.said)
         self.assertNotRegex(program.said, "Traceback|Unhandled|#critical|(?i:(starting|stopping) factory)")
+
+
+class EchoRig(Rig):
+    """With an echo over TCP."""
+
+    def echo(self, port: int, **more) -> dict:
+        """A configuration with one TCP listener and an echo behind it."""
+        return {
+            "pools": {"p": {"servers": [self.server(lambda: Factory.forProtocol(partial(Peer, echo))).address]}},
+            "listeners": {"echo": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+            **more,
+        }
+
+    async def client(self, port: int) -> Peer:
+        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
+        self.addCleanup(until, lambda: client.lost)
+        self.addCleanup(client.transport.abortConnection)
+        client.transport.write(b"hello")
+        await client.hears(b"hello")
+        return client
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def ask_tcp(port: int, question: bytes = b"") -> bytes:

@@ -1,4 +1,4 @@
-"""How the program starts, or says why it does not; as a daemon; what signals do; how it ends."""
+"""How the program starts, or says why it does not; in the foreground, as a daemon, as a demo."""
 
 from __future__ import annotations
 
@@ -10,32 +10,9 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Factory
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
 
-from tests.backends import Peer, echo, until
-from tests.functional.rig import READY, TREE, Rig, all_at_once, ask_http, ask_tcp, ask_udp, free_port
-
-
-class Echo(Factory):
-    def buildProtocol(self, addr):
-        return Peer(echo)
-
-
-class HeldPage(Resource):
-    """Keeps requests until the test answers them."""
-
-    isLeaf = True
-
-    def __init__(self):
-        super().__init__()
-        self.requests = []
-
-    def render(self, request):
-        self.requests.append(request)
-        return NOT_DONE_YET
-
+from tests.backends import Peer, until
+from tests.functional.rig import READY, TREE, EchoRig, Rig, all_at_once, ask_http, ask_udp, free_port, refuses
 
 #: Makes the system's resolver hang.
 HANGING_NAME = """
@@ -50,25 +27,7 @@ socket.getaddrinfo = getaddrinfo
 """
 
 
-class StartRig(Rig):
-    def echo(self, port: int, **more) -> dict:
-        """A configuration with one TCP listener and an echo behind it."""
-        return {
-            "pools": {"p": {"servers": [self.server(Echo).address]}},
-            "listeners": {"echo": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
-            **more,
-        }
-
-    async def client(self, port: int) -> Peer:
-        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
-        self.addCleanup(until, lambda: client.lost)
-        self.addCleanup(client.transport.abortConnection)
-        client.transport.write(b"hello")
-        await client.hears(b"hello")
-        return client
-
-
-class ErrorTests(StartRig):
+class ErrorTests(EchoRig):
     """Each is one clear text on standard error and the exit status 1: no traceback, no usage page."""
 
     async def refused(self, *arguments: str, daemon: bool = False) -> str:
@@ -124,7 +83,7 @@ class ErrorTests(StartRig):
         self.assertIn("a daemon has no standard output", await self.refused("--config", str(path), daemon=True))
 
 
-class ForegroundTests(StartRig):
+class ForegroundTests(EchoRig):
     async def test_what_it_says(self):
         """The version, every listener with its address, and the room, with the limit of descriptors raised."""
         port = free_port()
@@ -142,79 +101,12 @@ class ForegroundTests(StartRig):
         await self.ends(program, signal.SIGINT)
         self.assertFalse((self.folder / "s").exists())
 
-    async def test_reload_is_not_there_yet(self):
-        port = free_port()
-        program = await self.pylb(**self.echo(port))
-        program.signal(signal.SIGHUP)
-        await program.says("SIGHUP: reloading is not supported yet")
-        (await self.client(port)).transport.loseConnection()
-        await self.ends(program)
-
-    async def test_access_log_is_rotated(self):
-        """After SIGUSR1 lines go to a new file; none is lost, whatever is under way."""
-        server = self.tcp("server")
-        port = free_port()
-        log = self.folder / "access.log"
-        program = await self.pylb(
-            access_log={"path": "access.log"},
-            pools={"p": {"servers": [server.address]}},
-            listeners={"tcp": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
-        )
-        for number in range(5):
-            answers = all_at_once(ask_tcp(port) for _ in range(20))
-            log.rename(log.with_suffix(f".{number}"))
-            program.signal(signal.SIGUSR1)
-            await until(log.exists)
-            await answers
-        await self.ends(program)
-        lines = {path.name: len(path.read_text().splitlines()) for path in self.folder.glob("access.*")}
-        self.assertEqual((len(lines), sum(lines.values())), (6, 100), lines)
-
     async def test_access_log_on_standard_output(self):
         port = free_port()
         program = await self.pylb(**self.echo(port, access_log={"path": "-"}))
         (await self.client(port)).transport.loseConnection()
         await program.says(r"(?m)^127\.0\.0\.1 .* echo ")
         await self.ends(program)
-
-    async def test_drain(self):
-        """The first signal refuses new clients and lets what runs finish."""
-        port = free_port()
-        program = await self.pylb(**self.echo(port))
-        client = await self.client(port)
-        program.signal(signal.SIGTERM)
-        await program.says("SIGTERM: stopping")
-        await until(lambda: refuses(port))
-        client.transport.write(b", still there?")
-        await client.hears(b"hello, still there?")
-        self.assertIsNone(program.status)
-        client.transport.loseConnection()
-        self.assertEqual(await program.ended(), 0)
-
-    async def test_drain_http(self):
-        """A request that runs is answered whole and told that the connection closes; an idle connection is closed."""
-        page = HeldPage()
-        port = free_port()
-        server = self.server(lambda: Site(page))
-        program = await self.pylb(
-            pools={"p": {"servers": [server.address]}},
-            listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
-        )
-        where = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
-        idle, busy = [await connectProtocol(where, Peer()) for _ in range(2)]
-        busy.transport.write(b"GET / HTTP/1.1\r\nHost: lb.test\r\n\r\n")
-        await until(lambda: page.requests)
-        program.signal(signal.SIGTERM)
-        await until(lambda: idle.lost)
-        self.assertFalse(busy.lost)
-        page.requests[0].write(b"at last")
-        page.requests[0].finish()
-        await until(lambda: busy.lost)
-        self.assertTrue(busy.clean)
-        head, _, body = bytes(busy.heard).partition(b"\r\n\r\n")
-        self.assertIn(b"connection: close", head.lower().split(b"\r\n"))
-        self.assertIn(b"at last", body)
-        self.assertEqual(await program.ended(), 0)
 
     async def test_hanging_name(self):
         """A look-up that hangs keeps neither clients from connecting nor the program from ending."""
@@ -240,23 +132,6 @@ class ForegroundTests(StartRig):
             (await self.client(port)).transport.loseConnection()
             await self.ends(program)
 
-    async def test_shutdown_timeout(self):
-        port = free_port()
-        program = await self.pylb(**self.echo(port, shutdown_timeout="100ms"))
-        client = await self.client(port)
-        await self.ends(program)
-        await until(lambda: client.lost)
-
-    async def test_second_signal(self):
-        """Whoever is in a hurry asks twice."""
-        port = free_port()
-        program = await self.pylb(**self.echo(port))
-        client = await self.client(port)
-        program.signal(signal.SIGINT)
-        await program.says("SIGINT: stopping")
-        await self.ends(program)
-        await until(lambda: client.lost)
-
     async def test_stale_socket(self):
         """A Unix socket that a killed pylb left behind is replaced."""
         path = f"unix:{self.folder}/s"
@@ -269,7 +144,7 @@ class ForegroundTests(StartRig):
         await self.ends(await self.pylb(**config))
 
 
-class DaemonTests(StartRig):
+class DaemonTests(EchoRig):
     async def test_daemon(self):
         """From any folder: the configuration and the files it names are found, serving begins before twistd returns."""
         port = free_port()
@@ -314,11 +189,6 @@ class DemoTests(Rig):
         self.assertRegex(await ask_udp(time, b"hello"), rb"^server 127\.0\.0\.1:\d+: hello$")
         await self.ends(program, signal.SIGINT)
         self.assertTrue(all(refuses(int(number)) for number in numbers.values()))
-
-
-def refuses(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def alive(pid: int) -> bool:
