@@ -1,0 +1,83 @@
+"""The examples in the documentation run as they are written, but for the ports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Application
+from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from pylb.balance.pool import NoServerAvailable, make_pool
+from pylb.model import InetAddress, PoolSpec, ServerSpec
+from tests.backends import Peer, until
+from tests.functional.rig import free_port
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def examples(page: str) -> Iterator[str]:
+    """The Python examples of a page, in order."""
+    yield from re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+class EmbeddingTests(TestCase):
+    """docs/python.md."""
+
+    async def test_balancer(self) -> None:
+        """The dictionary makes a service of an application that listens once it is ready."""
+        example = next(examples("python.md"))
+        names: dict[str, Any] = {}
+        exec(example.replace("127.0.0.1:3306", f"127.0.0.1:{free_port()}"), names)
+        balancer = names["balancer"]
+        self.assertIsInstance(names["application"], Application(" ").__class__)
+        balancer.startService()
+        await balancer.ready
+        self.assertEqual([address.host for address in balancer.addresses("mysql")], ["127.0.0.1"])
+        await maybeDeferred(balancer.stopService)
+
+    async def test_factory(self) -> None:
+        """The factory serves on an endpoint; nobody listens at its servers, so that a client is sent away."""
+        example = [*examples("python.md")][1].replace("tcp:9000", "tcp:0").replace("9001", "1").replace("9002", "2")
+        listening, _, last = example.rstrip().rpartition("\n")
+        names: dict[str, Any] = {}
+        exec(f"{listening}\nlistening = {last}", names)
+        port = await names["listening"]
+        self.addCleanup(port.stopListening)
+        client = Peer()
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
+        await until(lambda: client.lost)
+        self.assertEqual([server.failures for server in names["pool"].servers], [1, 1])
+
+
+class LeaseTests(SynchronousTestCase):
+    """docs/python.md, balancing by hand."""
+
+    def run_example(self, *failing: str) -> list[str]:
+        servers = tuple(ServerSpec(address=InetAddress(host, 1)) for host in ("10.0.0.1", "10.0.0.2"))
+        pool = make_pool(PoolSpec(name="p", servers=servers), MemoryReactorClock().seconds)
+        talked = []
+
+        def talk_to(address: InetAddress) -> None:
+            talked.append(address.host)
+            if address.host in failing:
+                raise ConnectionError("refused")
+
+        [*_, example] = examples("python.md")
+        exec(example, {"pool": pool, "talk_to": talk_to, "NoServerAvailable": NoServerAvailable})
+        self.assertEqual([server.active for server in pool.servers], [0, 0])
+        return talked
+
+    def test_first(self) -> None:
+        """A server that answers is the only one that is talked to."""
+        self.assertEqual(self.run_example(), ["10.0.0.1"])
+
+    def test_second(self) -> None:
+        """After a failure another server gets its turn, and every lease is released."""
+        self.assertEqual(self.run_example("10.0.0.1"), ["10.0.0.1", "10.0.0.2"])
