@@ -17,7 +17,11 @@ class Fortunes:
     _log = Logger()
 
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
-        if change is Change.EJECTED:
+        if change is Change.TOLERATED:
+            self._log.warn(
+                "pool {pool}: {server} fails and stays: {reason}", pool=pool.name, server=server.name, reason=reason
+            )
+        elif change is Change.EJECTED:
             self._log.warn(
                 "pool {pool}: {server} is out for {pause:g} s: {reason}",
                 pool=pool.name,

@@ -40,6 +40,14 @@ class FortunesTests(SynchronousTestCase):
         line = "pool web: 10.0.0.1:80 is back: a request succeeded"
         self.assertEqual(self.lines(lambda: [self.use() for _ in range(3)]), [(LogLevel.info, line)])
 
+    def test_lone(self):
+        """A server that is never ejected, because it is alone, is said to fail once."""
+        self.pool.replace(self.pool.servers[:1])
+        line = "pool web: 10.0.0.1:80 fails and stays: Connection refused"
+        self.assertEqual(
+            self.lines(lambda: [self.use("Connection refused") for _ in range(3)]), [(LogLevel.warn, line)]
+        )
+
     def test_pool_refuses(self):
         """One line when a pool begins to refuse, however many it refuses, and one when it serves again."""
         self.use("gone")

@@ -6,7 +6,7 @@ The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to t
   `fail_timeout` after the last of them.
 - After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
   `fail_timeout`.
-- `max_fails` 0 means no accounting.
+- `max_fails` 0 means that nothing ejects the server; that it fails is news once in a row of failures.
 
 and where nginx lets late news mislead it, the epoch of a lease decides.  Each ejection and each recovery begins one:
 
@@ -28,6 +28,8 @@ class Change(Enum):
     """What a verdict changed."""
 
     NOTHING = "nothing"
+    #: The first failure for a while of a server that is never ejected.
+    TOLERATED = "tolerated"
     EJECTED = "ejected"
     EXTENDED = "extended"
     RECOVERED = "recovered"
@@ -61,10 +63,13 @@ class Health:
 
     def failed(self, epoch: int, now: float) -> Change:
         """A lease of `epoch` failed."""
-        if not self.max_fails or epoch != self.epoch:
+        if epoch != self.epoch:
             return Change.NOTHING
-        self.fails += 1
+        quiet = now - self.failed_at > self.fail_timeout
         self.failed_at = now
+        if not self.max_fails:
+            return Change.TOLERATED if quiet else Change.NOTHING
+        self.fails += 1
         if self.ejected:
             self.retry_at = now + self.fail_timeout
             return Change.EXTENDED

@@ -34,7 +34,7 @@ class PoolObserver(Protocol):
     """Hears of changes of fortune, not of requests."""
 
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
-        """A server was ejected or recovered."""
+        """A server was ejected or recovered, or one that is never ejected began to fail."""
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         """The pool refused somebody for the first time, or serves again."""

@@ -38,10 +38,10 @@ class EjectionTests(SynchronousTestCase):
         self.assertEqual([health.failed(0, 0.0) for _ in range(3)], [Change.NOTHING, Change.NOTHING, Change.EJECTED])
 
     def test_no_accounting(self) -> None:
-        """With max_fails 0 no number of failures ejects."""
-        health = Health(max_fails=0)
-        changes = {health.failed(health.epoch, 0.0) for _ in range(100)}
-        self.assertEqual((changes, health.ejected, health.allows(0.0)), ({Change.NOTHING}, False, True))
+        """With max_fails 0 no number of failures ejects; that it fails is news, again after a quiet fail_timeout."""
+        health = Health(max_fails=0, fail_timeout=10.0)
+        news = [now for now in (0.0, 1.0, 9.0, 18.0, 28.1, 30.0) if health.failed(0, now) is Change.TOLERATED]
+        self.assertEqual((news, health.ejected, health.allows(30.0)), ([0.0, 28.1], False, True))
 
     def test_pause(self) -> None:
         """The pause lasts through fail_timeout and ends after it, to the millisecond."""
