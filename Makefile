@@ -19,7 +19,7 @@ run: $(VENV)/run.installed
 test: $(VENV)/test.installed
 	$(BIN)/python -m twisted.trial $(if $(J),-j$(J)) tests
 
-lint: $(VENV)/lint.installed
+lint: $(VENV)/lint.installed $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy pylb

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 from pathlib import Path
 
 from twisted.application.service import IService
@@ -60,8 +62,9 @@ class OptionsTests(SynchronousTestCase):
 
 class MakeServiceTests(SynchronousTestCase):
     def setUp(self):
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        # Not trial's: the path of a Unix socket is short, and the tests may lie deep.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.path = self.folder / "lb.yaml"
 
     def config(self, port: int, more: str = "") -> None:
