@@ -54,8 +54,8 @@ class Front(DatagramProtocol):
         if session is not None and session.forward(datagram):
             return
         session = self._proxy.open(self, client, local)
-        if session is not None:
-            session.forward(datagram)
+        while session is not None and not session.forward(datagram):
+            session = self._proxy.open(self, client, local, session.lease)
 
 
 class UdpProxy:
@@ -111,8 +111,11 @@ class UdpProxy:
 
     # -- beginning
 
-    def open(self, front: Front, client: Client, local: bytes | None) -> Session | None:
-        """A new session for `client`, or None if it cannot have one."""
+    def open(self, front: Front, client: Client, local: bytes | None, after: Lease | None = None) -> Session | None:
+        """A new session for `client`, or None if it cannot have one.
+
+        `after` is the lease of the session whose server did not get the same datagram.
+        """
         if client[1] == 0 or front.transport.is_self(client, local):
             self.dropped += 1
             return None
@@ -126,9 +129,9 @@ class UdpProxy:
         )
         session = Session(self, front, client, local, record)
         try:
-            lease, port = self._connect(session, record)
+            lease, port = self._connect(session, record, after)
         except NoServerAvailable:
-            self.dropped += bool(record.tries)  # else it is the pool that refused and counted
+            self.dropped += bool(record.tries or after)  # else it is the pool that refused and counted
             return None
         except OSError:
             self.dropped += 1
@@ -139,9 +142,11 @@ class UdpProxy:
             self._timer = self._reactor.callLater(self.spec.timeout, self._expire)
         return session
 
-    def _connect(self, session: Session, record: Record) -> tuple[Lease, ServerPort]:
-        """The first server towards which a socket can be made.  Raises NoServerAvailable, or OSError for our own fault."""
-        lease = None
+    def _connect(self, session: Session, record: Record, lease: Lease | None) -> tuple[Lease, ServerPort]:
+        """The first server towards which a socket can be made, `lease` is of the one that was tried last.
+
+        Raises NoServerAvailable, or OSError for our own fault.
+        """
         while True:
             lease = self.pool.acquire(after=lease)
             record.tried(lease.server.name)

@@ -31,7 +31,6 @@ class Session:
     __slots__ = (
         "_client",
         "_front",
-        "_lease",
         "_local",
         "_port",
         "_proxy",
@@ -39,6 +38,7 @@ class Session:
         "_replies",
         "_requests",
         "_send",
+        "lease",
         "seen",
     )
 
@@ -55,7 +55,8 @@ class Session:
 
     def begin(self, lease: Lease, port: ServerPort) -> None:
         """Use `port` towards the lease's server; until the end the lease is the session's."""
-        self._lease = lease
+        #: Of the server; released when the session is over.
+        self.lease = lease
         self._port = port
         self._send = port.send
         self._front.bindings[self._client, self._local] = self
@@ -95,8 +96,8 @@ class Session:
             record.bytes_sent += size
         else:
             proxy.dropped += 1
-        if self._replies == 1 and proxy.responses is None and self._lease.server.health.fails:
-            self._lease.succeeded()
+        if self._replies == 1 and proxy.responses is None and self.lease.server.health.fails:
+            self.lease.succeeded()
         self._settle()
 
     @property
@@ -116,7 +117,7 @@ class Session:
 
     def complete(self) -> None:
         """All that was expected has happened."""
-        self._lease.succeeded()
+        self.lease.succeeded()
         self.end(200)
 
     def timed_out(self) -> None:
@@ -130,19 +131,19 @@ class Session:
         self._fail(reason)
 
     def _fail(self, reason: str) -> None:
-        self._lease.failed(reason)
+        self.lease.failed(reason)
         self.end(502)
 
     def cut(self) -> None:
         """End now, whatever may be missing."""
         if self._replies and not self.waiting:
-            self._lease.succeeded()
+            self.lease.succeeded()
         self.end(200)
 
     def end(self, status: int) -> None:
         """Close, release the lease and write the record.  Nothing may be called afterwards."""
         self._unbind()
-        self._lease.release()
+        self.lease.release()
         self._record.status = status
         self._proxy.ended(self, self._port, self._record)
 

@@ -84,6 +84,23 @@ class TableTests(SynchronousTestCase):
         world.ask()
         self.assertEqual((world.sockets, world.leases, world.proxy.dropped), ([], 0, 1))
 
+    def test_refused_at_once(self):
+        """A datagram that a new session's socket does not take goes to the next server, to none of them twice."""
+        world = self.world(servers=3, server={"max_fails": 0})
+        world.refusals += [errno.EHOSTUNREACH, errno.EHOSTUNREACH]
+        world.ask()
+        self.assertEqual([sock.sent for sock in world.sockets], [[], [], [b"q"]])
+        self.assertEqual([server.failures for server in world.pool.servers], [1, 1, 0])
+        self.assertEqual((world.proxy.active, world.leases, world.proxy.dropped), (1, 1, 0))
+
+    def test_refused_by_all(self):
+        """When no server's socket takes it, it is dropped and counted."""
+        world = self.world(servers=2, server={"max_fails": 0})
+        world.refusals += [errno.EHOSTUNREACH, errno.EHOSTUNREACH]
+        world.ask()
+        self.assertEqual([server.failures for server in world.pool.servers], [1, 1])
+        self.assertEqual((world.proxy.active, world.leases, world.proxy.dropped), (0, 0, 1))
+
     def test_our_own_fault(self):
         """No memory and no local port are not the server's fault: the datagram is dropped and counted."""
         for error in (errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN):
@@ -258,6 +275,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["reply", "refuse", "reset", "clog"]), st.integers(0, 5)),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.5, 3.0, 11.0])),
     st.tuples(st.just("error"), st.sampled_from([errno.EMFILE, errno.ENETUNREACH, errno.ENOMEM])),
+    st.tuples(st.just("refusal"), st.sampled_from([0, errno.EHOSTUNREACH])),
     st.tuples(st.sampled_from(["stop", "full"]), st.none()),
 )
 
@@ -301,6 +319,8 @@ class LeaseTests(SynchronousTestCase):
             world.clock.advance(value)
         elif step == "error":
             world.errors.append(value)
+        elif step == "refusal":
+            world.refusals.append(value)
         elif step == "full":
             world.port.takes = not world.port.takes
         elif value < len(world.open_sockets()):

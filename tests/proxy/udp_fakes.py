@@ -24,6 +24,7 @@ class FakeServerPort:
 
     made: list[FakeServerPort]
     errors: list[int]  # of the next sockets to be made, 0 is none
+    refusals: list[int]  # of the first datagrams of the next sockets, 0 is none
 
     def __init__(self, reactor, session, address) -> None:
         error = self.errors.pop(0) if self.errors else 0
@@ -32,7 +33,7 @@ class FakeServerPort:
         self.session = session
         self.address = address
         self.sent: list[bytes] = []
-        self.send_errors: list[int] = []
+        self.send_errors = [refusal] if self.refusals and (refusal := self.refusals.pop(0)) else []
         self.reading = True
         self.closed = False
         self.made.append(self)
@@ -92,6 +93,7 @@ class World:
         self.front.transport = self.port
         FakeServerPort.made = self.sockets = []
         FakeServerPort.errors = self.errors = []
+        FakeServerPort.refusals = self.refusals = []
         patch(udp, "ServerPort", FakeServerPort)
 
     def ask(self, client: int = 1, datagram: bytes = b"q", local: bytes | None = None) -> None:
