@@ -41,7 +41,7 @@ class FortunesTests(SynchronousTestCase):
         self.assertEqual(self.lines(lambda: [self.use() for _ in range(3)]), [(LogLevel.info, line)])
 
     def test_lone(self):
-        """A server that is never ejected, because it is alone, is said to fail once."""
+        """A server that is never ejected, because it is alone, is said to fail, once, and to work again."""
         self.pool.replace(self.pool.servers[:1])
         line = "pool web: 10.0.0.1:80 fails and stays: Connection refused"
         self.assertEqual(

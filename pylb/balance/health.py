@@ -6,7 +6,7 @@ The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to t
   `fail_timeout` after the last of them.
 - After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
   `fail_timeout`.
-- `max_fails` 0 means that nothing ejects the server; that it fails is news once in a row of failures.
+- `max_fails` 0 means that nothing ejects the server; but it is news when it begins to fail and when it has stopped.
 
 and where nginx lets late news mislead it, the epoch of a lease decides.  Each ejection and each recovery begins one:
 
@@ -21,14 +21,17 @@ from __future__ import annotations
 from enum import Enum
 from math import inf
 
-__all__ = ["Change", "Health"]
+__all__ = ["CALM", "Change", "Health"]
+
+#: Seconds without trouble after which it is called over, in the news.
+CALM = 1.0
 
 
 class Change(Enum):
     """What a verdict changed."""
 
     NOTHING = "nothing"
-    #: The first failure for a while of a server that is never ejected.
+    #: A server that is never ejected has begun to fail.
     TOLERATED = "tolerated"
     EJECTED = "ejected"
     EXTENDED = "extended"
@@ -65,11 +68,10 @@ class Health:
         """A lease of `epoch` failed."""
         if epoch != self.epoch:
             return Change.NOTHING
-        quiet = now - self.failed_at > self.fail_timeout
+        self.fails += 1
         self.failed_at = now
         if not self.max_fails:
-            return Change.TOLERATED if quiet else Change.NOTHING
-        self.fails += 1
+            return Change.TOLERATED if self.fails == 1 else Change.NOTHING
         if self.ejected:
             self.retry_at = now + self.fail_timeout
             return Change.EXTENDED
@@ -85,9 +87,12 @@ class Health:
             return Change.NOTHING
         if self.ejected:
             return self.forgive()
-        if picked - self.failed_at > self.fail_timeout:
-            self.fails = 0
-        return Change.NOTHING
+        # Where nothing is ejected only the news is at stake: a server that fails every other time is no news each time.
+        pause = self.fail_timeout if self.max_fails else max(self.fail_timeout, CALM)
+        if not self.fails or picked - self.failed_at <= pause:
+            return Change.NOTHING
+        self.fails = 0
+        return Change.NOTHING if self.max_fails else Change.RECOVERED
 
     def abandoned(self, epoch: int, picked: float) -> None:
         """A lease of `epoch`, given at `picked`, ended without a verdict."""

@@ -15,15 +15,12 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Protocol
 
-from pylb.balance.health import Change
+from pylb.balance.health import CALM, Change
 from pylb.balance.methods import METHODS
 from pylb.balance.server import Server
 from pylb.model import PoolSpec
 
 __all__ = ["Lease", "NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
-
-#: A pool that refused somebody is called usable again when it serves and this long, in seconds, has refused nobody.
-CALM = 1.0
 
 
 class NoServerAvailable(Exception):
@@ -166,15 +163,17 @@ class Pool:
         lone = len(self.servers) == 1
         now = self._clock()
         for server in self.servers:
-            server.health.max_fails = 0 if lone else server.spec.max_fails
+            health, limit = server.health, 0 if lone else server.spec.max_fails
+            changed, health.max_fails = limit != health.max_fails, limit
             self._settle(server, now)
-            if lone:
-                self._judged(server, server.health.forgive(), "no other server is left", now)
+            if changed:
+                self._judged(server, health.forgive(), "no other server is left", now)
 
     def acquire(self, request: object | None = None, after: Lease | None = None) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
-        Raises NoServerAvailable when none is usable, which is counted as refused, or when all that are were tried.
+        Raises NoServerAvailable when none is usable, or all that are were tried.  The first is counted as refused, unless
+        `after` has no verdict yet: its holder can go on with it.
         """
         now = self._clock()
         if now > self._next_return:
@@ -183,7 +182,7 @@ class Pool:
         for tier in self._tiers:
             if tier.usable and (not tried or tier.offers(tried)):
                 return self._give(tier.method.choose(request, tried), tried, now)
-        raise self._refuse(now, tried)
+        raise self._refuse(now, after)
 
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
@@ -200,9 +199,11 @@ class Pool:
                 self._observer.pool_changed(self, True, f"{server.name} serves")
         return lease
 
-    def _refuse(self, now: float, tried: tuple[Server, ...]) -> NoServerAvailable:
+    def _refuse(self, now: float, after: Lease | None) -> NoServerAvailable:
         if any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
+        if after is not None and not after._judged:
+            return NoServerAvailable(f"pool {self.name}: no other server is usable")
         self.refused += 1
         self._refused_at = now
         reason = "no usable server: " + ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])

@@ -38,10 +38,19 @@ class EjectionTests(SynchronousTestCase):
         self.assertEqual([health.failed(0, 0.0) for _ in range(3)], [Change.NOTHING, Change.NOTHING, Change.EJECTED])
 
     def test_no_accounting(self) -> None:
-        """With max_fails 0 no number of failures ejects; that it fails is news, again after a quiet fail_timeout."""
-        health = Health(max_fails=0, fail_timeout=10.0)
-        news = [now for now in (0.0, 1.0, 9.0, 18.0, 28.1, 30.0) if health.failed(0, now) is Change.TOLERATED]
-        self.assertEqual((news, health.ejected, health.allows(30.0)), ([0.0, 28.1], False, True))
+        """With max_fails 0 no number of failures ejects; it is news that the server fails, once."""
+        health = Health(max_fails=0)
+        news = [health.failed(0, now) for now in (0.0, 1.0, 100.0)]
+        self.assertEqual(news, [Change.TOLERATED, Change.NOTHING, Change.NOTHING])
+        self.assertEqual((health.ejected, health.allows(100.0)), (False, True))
+
+    def test_no_accounting_recovers(self) -> None:
+        """It is news that it works again, once it has for fail_timeout, and a second at least, not failed."""
+        for fail_timeout, pause in ((10.0, 10.0), (0.0, 1.0)):
+            health = Health(max_fails=0, fail_timeout=fail_timeout)
+            health.failed(0, 5.0)
+            news = [health.succeeded(0, 5.0 + later) for later in (0.5, pause, pause + 0.1, pause + 0.2)]
+            self.assertEqual(news, [Change.NOTHING, Change.NOTHING, Change.RECOVERED, Change.NOTHING])
 
     def test_pause(self) -> None:
         """The pause lasts through fail_timeout and ends after it, to the millisecond."""

@@ -97,6 +97,13 @@ class RefusalTests(SynchronousTestCase):
         bench.serve(3)
         self.assertEqual(bench.pool.refused, 0)
 
+    def test_holder_goes_on(self) -> None:
+        """Who looks for another server in vain, and still has one without a verdict, was not refused."""
+        bench = Bench(make_server("a", max_conns=1))
+        lease = bench.pool.acquire()
+        self.assertRaises(NoServerAvailable, bench.pool.acquire, after=lease)
+        self.assertEqual((bench.pool.refused, bench.heard.news), (0, []))
+
     def test_retry_without_another_server(self) -> None:
         """A request that has seen every usable server was not refused, and the pool is not unusable."""
         bench = Bench(make_server("a"))
