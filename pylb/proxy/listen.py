@@ -158,13 +158,22 @@ def _unix_socket(path: str, mode: int | None) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.bind(path)
-        if mode is not None:
-            os.chmod(path, mode)
-        sock.listen(BACKLOG)
+        _open_up(sock, path, mode)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _open_up(sock: socket.socket, path: str, mode: int | None) -> None:
+    """Let clients come to a Unix socket that is bound; if that fails, its file goes."""
+    try:
+        if mode is not None:
+            os.chmod(path, mode)
+        sock.listen(BACKLOG)
+    except OSError:
+        os.unlink(path)
+        raise
 
 
 def _remove_stale(path: str) -> None:

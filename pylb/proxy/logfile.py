@@ -32,6 +32,7 @@ MOST_KEPT = 1024 * 1024
 _MODE = 0o640
 
 _STDOUT = 1
+_CLOSED = -1
 _FLAGS = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
 
 _log = Logger()
@@ -96,7 +97,12 @@ class LogFile:
             self._end_failing()
 
     def reopen(self) -> None:
-        """Finish the old file and go on in a new one at the same path; when that cannot be opened, in the old one."""
+        """Finish the old file and go on in a new one at the same path; when that cannot be opened, in the old one.
+
+        A log that is closed stays closed.
+        """
+        if self._fd == _CLOSED:
+            return
         self.flush()
         if self.path == "-":
             return
@@ -116,6 +122,8 @@ class LogFile:
 
     def close(self) -> None:
         """Write what can be written now and close; the rest is lost, as is every line that still comes."""
+        if self._fd == _CLOSED:
+            return
         self.flush()
         self._cancel_timer()
         if lost := self._lost + self._buffer.count(b"\n"):
@@ -181,9 +189,11 @@ class LogFile:
             timer.cancel()
 
     def _close_fd(self) -> None:
-        if self._fd != _STDOUT:
+        # The number may soon be somebody else's.
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _STDOUT:
             with suppress(OSError):
-                os.close(self._fd)
+                os.close(fd)
 
 
 def _open(path: str) -> int:

@@ -9,10 +9,9 @@ import stat
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.model import InetAddress, TcpListener, UdpListener, UnixAddress
@@ -174,6 +173,22 @@ class UnixTests(SynchronousTestCase):
                 self.assertIn(f"cannot listen on unix:{self.path}: Address already in use", self.error())
         self.assertTrue(self.path.is_socket())
 
+    def test_cannot_be_served(self):
+        """If a socket is made but cannot be used, its file does not stay behind."""
+
+        class Deaf(socket.socket):
+            def listen(self, backlog):
+                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+        def refuse(path, mode):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        for where, name, broken in ((socket, "socket", Deaf), (os, "chmod", refuse)):
+            self.listener = tcp(UnixAddress(str(self.path)), mode=0o600)
+            with self.patch(where, name, broken):
+                self.assertIn(f"cannot listen on unix:{self.path}: ", self.error())
+            self.assertFalse(self.path.exists())
+
     def test_other_file(self):
         self.path.write_text("precious")
         self.assertIn("a file that is not a socket is there", self.error())
@@ -268,11 +283,10 @@ class StreamTests(TestCase):
         bound, port = self.listen(InetAddress("127.0.0.1", 0), lambda: 3 - self.factory.clients)
         port.stopReading()
         where = TCP4ClientEndpoint(reactor, "127.0.0.1", bound.where.port)
-        greetings = [self.heard(where) for _ in range(5)]
-        yield deferLater(reactor, 0.05)
+        clients = yield gatherResults([connectProtocol(where, Listener()) for _ in range(5)])
         port.doRead()
         self.assertEqual(self.factory.clients, 3)
         self.factory.clients = 0
         port.startReading()
-        yield DeferredList(greetings)
+        yield gatherResults([client.closed for client in clients])
         self.assertEqual(self.factory.clients, 2)

@@ -160,6 +160,19 @@ class RotationTests(_LogFileTestCase):
             [f"access log {self.path}: cannot be opened again, the old file goes on: Is a directory"],
         )
 
+    def test_after_the_end(self) -> None:
+        """A log that is closed stays so, and leaves the number that its descriptor had to whoever has it now."""
+        log = self.open()
+        number = log._fd
+        log.close()
+        others = os.open("/dev/null", os.O_RDONLY)
+        self.addCleanup(os.close, others)
+        self.assertEqual(others, number)
+        log.reopen()
+        log.close()
+        os.fstat(others)
+        self.assertEqual(self.said, [])
+
     def test_from_a_full_disk(self) -> None:
         """Lines that the old file did not take go to the new one."""
         log = self.full()
