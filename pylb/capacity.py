@@ -1,8 +1,9 @@
 """How many clients can this process serve with the descriptors it may open?
 
-A proxied connection takes two descriptors and a UDP session one; some are kept aside for listening sockets, logs and the
-reactor.  UDP comes off first, so that a full session table leaves the streams what they were promised: a quarter of all,
-or what the operator asks for, up to a half.
+A proxied connection takes two descriptors, a UDP session and an idle connection to a server one, a listening socket two;
+some are kept aside for logs and the reactor.  UDP and idle connections come off first, so that a full session table leaves
+the streams what they were promised: UDP takes a quarter of all, or what the operator asks for, up to a half; idle
+connections what the operator asks for, up to a quarter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pylb.model import Config, UdpListener
+from pylb.model import Config, HttpListener, UdpListener
 
 __all__ = ["Capacity", "capacity", "descriptor_limit", "raise_descriptor_limit", "shortfalls"]
 
@@ -31,6 +32,8 @@ class Capacity:
     connections: int
     #: UDP sessions by listener.
     sessions: dict[str, int]
+    #: Idle connections to servers, by pool; for the pools of HTTP.
+    idle: dict[str, int]
 
 
 def raise_descriptor_limit() -> None:
@@ -53,8 +56,19 @@ def capacity(config: Config, descriptors: int) -> Capacity:
     sessions = {
         listener.name: max(1, min(listener.max_sessions or min(MAX_SESSIONS, quarter), half)) for listener in udp
     }
-    possible = max(1, (descriptors - RESERVED - sum(sessions.values())) // 2)
-    return Capacity(descriptors, min(config.max_connections or possible, possible), sessions)
+    idle = _idle(config, descriptors // 4)
+    listening = 2 * sum(len(listener.listen) for listener in config.listeners.values())
+    taken = RESERVED + listening + sum(sessions.values()) + sum(idle.values())
+    possible = max(1, (descriptors - taken) // 2)
+    return Capacity(descriptors, min(config.max_connections or possible, possible), sessions, idle)
+
+
+def _idle(config: Config, most: int) -> dict[str, int]:
+    """How many idle connections each pool of HTTP may keep, `most` in all."""
+    http = [listener for listener in config.listeners.values() if isinstance(listener, HttpListener)]
+    pools = {route.pool for listener in http for route in listener.routes}
+    share = max(1, most // max(1, len(pools)))
+    return {name: min(config.pools[name].keepalive.connections, share) for name in sorted(pools)}
 
 
 def shortfalls(config: Config, room: Capacity) -> Iterator[str]:
@@ -67,3 +81,7 @@ def shortfalls(config: Config, room: Capacity) -> Iterator[str]:
                 f"listeners.{listener.name}.max_sessions is {listener.max_sessions}, "
                 f"{room.sessions[listener.name]} are possible"
             )
+    for name, possible in room.idle.items():
+        asked = config.pools[name].keepalive.connections
+        if asked > possible:
+            yield f"pools.{name}.keepalive.connections is {asked}, {possible} are possible"

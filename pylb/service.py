@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
 
 from pylb import __version__
@@ -27,7 +28,7 @@ from pylb.proxy.connections import Connections
 from pylb.proxy.http.factory import HttpFactory
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.idle import IdleConnections
-from pylb.proxy.listen import Bound, bind, listen_stream
+from pylb.proxy.listen import BindError, Bound, bind, listen_stream
 from pylb.proxy.resolve import Names
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
@@ -58,22 +59,18 @@ class LoadBalancer(Service):
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
         self._names = Names(self.reactor, self.pools.values())
-        self._idle = {name: IdleConnections(spec.keepalive, self.reactor, clock) for name, spec in config.pools.items()}
+        self._idle = {name: self._idle_connections(name, most) for name, most in self.capacity.idle.items()}
         self._client_tls = {name: ClientTLS(spec.tls) for name, spec in config.pools.items() if spec.tls}
-        self._server_tls = {
-            name: ServerTLS(listener.tls)
-            for name, listener in config.listeners.items()
-            if not isinstance(listener, UdpListener) and listener.tls
-        }
+        self._access_log = open_access_log(config.access_log, self.reactor, clock)
+        listeners = config.listeners.values()
+        self._udp = {spec.name: self._udp_proxy(spec) for spec in listeners if isinstance(spec, UdpListener)}
+        self._factories = {spec.name: self._factory(spec) for spec in listeners if not isinstance(spec, UdpListener)}
         #: Those that accept; each proxy of datagrams looks after its own.
         self._ports: list[Any] = []
-        self._factories: dict[str, TcpFactory | HttpFactory] = {}
-        self._udp: dict[str, UdpProxy] = {}
-        self._bound = bind(config.listeners.values())
         try:
-            self._access_log = open_access_log(config.access_log, self.reactor, clock)
-        except (OSError, ValueError):
-            self.close()
+            self._bound = bind(listeners)
+        except BindError:
+            self._access_log.close()
             raise
 
     @classmethod
@@ -128,14 +125,9 @@ class LoadBalancer(Service):
     def _listen(self, bound: Bound) -> None:
         listener = bound.listener
         if isinstance(listener, UdpListener):
-            listen_udp(self.reactor, bound.socket, self._udp_proxy(listener))
-            return
-        if listener.name not in self._factories:
-            self._factories[listener.name] = self._stream_factory(listener)
-        factory = self._factories[listener.name]
-        tls = self._server_tls.get(listener.name)
-        outer = factory if tls is None else tls.over(factory, self.reactor)
-        self._ports.append(listen_stream(self.reactor, bound, outer, self._room))
+            listen_udp(self.reactor, bound.socket, self._udp[listener.name])
+        else:
+            self._ports.append(listen_stream(self.reactor, bound, self._factories[listener.name], self._room))
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)
@@ -172,22 +164,24 @@ class LoadBalancer(Service):
             idle.close()
         self._access_log.close()
 
-    def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
-        if spec.name not in self._udp:
-            self._udp[spec.name] = UdpProxy(
-                spec,
-                self.pools[spec.pool],
-                self.reactor,
-                self.clock,
-                self._access_log,
-                self.capacity.sessions[spec.name],
-            )
-        return self._udp[spec.name]
+    def _idle_connections(self, pool: str, most: int) -> IdleConnections:
+        keepalive = replace(self.config.pools[pool].keepalive, connections=most)
+        return IdleConnections(keepalive, self.reactor, self.clock)
 
-    def _stream_factory(self, spec: TcpListener | HttpListener) -> TcpFactory | HttpFactory:
-        if isinstance(spec, TcpListener):
-            upstream = self._upstream(spec, spec.pool, frozenset({"error", "timeout"} if spec.next_upstream else ()))
-            return TcpFactory(spec, upstream, self.reactor, self.clock, self._connections, self._access_log)
+    def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
+        room = self.capacity.sessions[spec.name]
+        return UdpProxy(spec, self.pools[spec.pool], self.reactor, self.clock, self._access_log, room)
+
+    def _factory(self, spec: TcpListener | HttpListener) -> IProtocolFactory:
+        """What serves the clients of a stream listener."""
+        factory = self._tcp_factory(spec) if isinstance(spec, TcpListener) else self._http_factory(spec)
+        return factory if spec.tls is None else ServerTLS(spec.tls).over(factory, self.reactor)
+
+    def _tcp_factory(self, spec: TcpListener) -> TcpFactory:
+        upstream = self._upstream(spec, spec.pool, frozenset({"error", "timeout"} if spec.next_upstream else ()))
+        return TcpFactory(spec, upstream, self.reactor, self.clock, self._connections, self._access_log)
+
+    def _http_factory(self, spec: HttpListener) -> HttpFactory:
         upstreams = {route.pool: self._upstream(spec, route.pool, spec.next_upstream) for route in spec.routes}
         return HttpFactory(
             spec,

@@ -6,6 +6,7 @@ error, with exit status 1, and nothing has started.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -82,7 +84,9 @@ def _services(balancer: LoadBalancer, demo: bool) -> IService:
 
 def _give_up(failure: Failure, reactor: Any) -> None:
     _log.failure("pylb cannot serve", failure)
-    reactor.stop()
+    # twistd has no exit status but 0 for a reactor that was stopped; whoever restarts what failed must see another.
+    atexit.register(os._exit, 1)
+    reactor.callWhenRunning(reactor.stop)
 
 
 def _in_foreground(options: Options) -> bool:
@@ -95,16 +99,16 @@ class Signals(Service):
     def __init__(self, balancer: LoadBalancer, reactor: Any) -> None:
         self._balancer = balancer
         self._reactor = reactor
-        self._stopping = False
         self._rotate: Any = None
 
     def startService(self) -> None:
         super().startService()
+        self._rotate = signal.getsignal(signal.SIGUSR1)
+        self._install()
         # The reactor installs handlers of its own when it begins to run.
         self._reactor.callWhenRunning(self._install)
 
     def _install(self) -> None:
-        self._rotate = signal.getsignal(signal.SIGUSR1)
         for number, answer in (
             (signal.SIGTERM, self._stop),
             (signal.SIGINT, self._stop),
@@ -121,13 +125,13 @@ class Signals(Service):
 
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._stopping:
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
             _log.warn("{name} again: closing what still runs", name=name)
             self._balancer.abort()
         else:
-            self._stopping = True
             _log.info("{name}: stopping; once more to close at once", name=name)
-            self._reactor.stop()
 
     def _reload(self, number: int) -> None:
         _log.warn("SIGHUP: reloading is not supported yet; the configuration stays as it is")

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from twisted.application.service import IService
-from twisted.internet import reactor
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -93,16 +93,6 @@ class MakeServiceTests(SynchronousTestCase):
             self.assertTrue((self.folder / "s.sock").is_socket())
         services.services[0].close()
 
-    def test_cannot_serve(self):
-        """A program that turns out to be unable to serve does not linger."""
-        self.config(free_port())
-        stops = []
-        self.patch(reactor, "stop", lambda: stops.append(True))
-        balancer = self.made().services[0]
-        balancer.ready.errback(OSError("no way"))
-        self.assertEqual((len(self.flushLoggedErrors(OSError)), stops), (1, [True]))
-        balancer.close()
-
     def test_unreadable(self):
         """Each is one line that begins with the file's whole path."""
         path = self.path.absolute()
@@ -174,6 +164,8 @@ class Reactor(Clock):
         call(*arguments)
 
     def stop(self):
+        if self.stopped:
+            raise ReactorNotRunning
         self.stopped += 1
 
 

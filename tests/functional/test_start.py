@@ -26,6 +26,14 @@ def getaddrinfo(host, *more, **named):
 socket.getaddrinfo = getaddrinfo
 """
 
+#: Leaves the program without a way to accept.
+NO_WAY = """
+import pylb.proxy.listen
+def listen_stream(*arguments):
+    raise OSError("no way")
+pylb.proxy.listen.listen_stream = listen_stream
+"""
+
 
 class ErrorTests(EchoRig):
     """Each is one clear text on standard error and the exit status 1: no traceback, no usage page."""
@@ -120,6 +128,17 @@ class ForegroundTests(EchoRig):
         client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Peer())
         await self.ends(program)
         await until(lambda: client.lost)
+
+    async def test_cannot_serve(self):
+        """A program that turns out to be unable to serve does not linger, whether it waited for names or not."""
+        for server in ("127.0.0.1:9", "localhost:9"):
+            config = self.echo(free_port())
+            config["pools"]["p"]["servers"] = [server]
+            program = self.run_twistd(
+                "-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)), prelude=NO_WAY
+            )
+            self.assertEqual(await program.ended(), 1, program.said)
+            self.assertIn("pylb cannot serve", program.said)
 
     async def test_other_reactors(self):
         """twistd's -r chooses another reactor; all of it works there, too."""
