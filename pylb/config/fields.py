@@ -165,7 +165,7 @@ def _route_path(value: object) -> str:
 def _route_regex(value: object) -> str:
     regex = scalars.text(value)
     try:
-        re.compile(regex)
+        re.compile(regex.encode())  # as it is going to be: paths are bytes
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{quoted(regex)} is no regular expression: {error}") from error
     return regex

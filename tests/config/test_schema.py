@@ -251,6 +251,20 @@ class ListenerMistakes(_Table):
                     "missing ), unterminated subpattern at position 0",
                 ),
                 (
+                    r"{pool: a, regex: '\u002ejs$'}",
+                    r'7:26: listeners.w.routes.0.regex: "\\u002ejs$" is no regular expression: bad escape \u at position 0',
+                ),
+                (
+                    "{pool: a, regex: '(?u)a'}",
+                    '7:26: listeners.w.routes.0.regex: "(?u)a" is no regular expression: '
+                    "bad inline flags: cannot use 'u' flag with a bytes pattern at position 3",
+                ),
+                (
+                    r"{pool: a, regex: '\N{DIGIT ONE}'}",
+                    r'7:26: listeners.w.routes.0.regex: "\\N{DIGIT ONE}" is no regular expression: '
+                    r"bad escape \N at position 0",
+                ),
+                (
                     "{pool: a, path: /, host: '*'}",
                     '7:34: listeners.w.routes.0.host: "*" is no IP address and no host name',
                 ),
