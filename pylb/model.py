@@ -132,8 +132,6 @@ class ListenerTLS:
 class _Listener:
     name: str
     listen: tuple[Address, ...]
-    #: Permission bits of Unix sockets in `listen`; None leaves them to the umask.
-    mode: int | None = None
     #: Listen with SO_REUSEPORT.
     reuseport: bool = False
     #: Where the configuration says so, "etc/lb.yaml:12:3"; no part of the listener's value.
@@ -141,22 +139,29 @@ class _Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TcpListener(_Listener):
-    """Streams, forwarded byte for byte."""
-
-    protocol: Literal["tcp"] = "tcp"
-    pool: str
+class _StreamListener(_Listener):
+    #: Permission bits of Unix sockets in `listen`; None leaves them to the umask.
+    mode: int | None = None
     tls: ListenerTLS | None = None
     connect_timeout: float = 3.0
+    #: Idle time of a connection; of HTTP's only once it is upgraded (WebSocket).
     timeout: float = 600.0
-    half_close: bool = True
-    next_upstream: bool = True
     next_upstream_tries: int = 0
     next_upstream_timeout: float = 0.0
     tcp_nodelay: bool = True
     #: SO_KEEPALIVE towards the client / towards the server.
     so_keepalive: bool = False
     socket_keepalive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpListener(_StreamListener):
+    """Streams, forwarded byte for byte."""
+
+    protocol: Literal["tcp"] = "tcp"
+    pool: str
+    half_close: bool = True
+    next_upstream: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,27 +209,18 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpListener(_Listener):
+class HttpListener(_StreamListener):
     """HTTP/1.1 requests, routed one by one."""
 
     protocol: Literal["http"] = "http"
     routes: tuple[Route, ...]
-    tls: ListenerTLS | None = None
-    connect_timeout: float = 3.0
     send_timeout: float = 60.0
     read_timeout: float = 60.0
     next_upstream: frozenset[str] = frozenset({"error", "timeout"})
-    next_upstream_tries: int = 0
-    next_upstream_timeout: float = 0.0
     client_max_body_size: int = 10 * 1024 * 1024
     client_header_timeout: float = 10.0
     client_body_timeout: float = 30.0
     keepalive_timeout: float = 60.0
-    #: Idle time of an upgraded connection (WebSocket).
-    timeout: float = 600.0
-    tcp_nodelay: bool = True
-    so_keepalive: bool = False
-    socket_keepalive: bool = False
 
 
 Listener: TypeAlias = TcpListener | UdpListener | HttpListener

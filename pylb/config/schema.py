@@ -152,7 +152,6 @@ class ListenerTLSForm(Form):
 
 class _AnyListenerForm(Form):
     listen: Annotated[list[Listen], BeforeValidator(_listed), AfterValidator(_filled)]
-    mode: Permissions = UNSET
     reuseport: Flag = UNSET
 
     @classmethod
@@ -165,6 +164,7 @@ class _AnyListenerForm(Form):
 
 
 class _StreamForm(_AnyListenerForm):
+    mode: Permissions = UNSET
     tls: ListenerTLSForm = UNSET
     connect_timeout: Timeout = UNSET
     timeout: Timeout = UNSET
