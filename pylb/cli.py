@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
 import click
 
 from pylb import __version__
-from pylb.config.mistakes import ConfigError, Path, quoted
+from pylb.config.mistakes import ConfigError, Path
 from pylb.config.sources import Sources
 from pylb.model import Config, HttpListener, InetAddress, Listener
+from pylb.words import quoted
 
 __all__ = ["main"]
 
@@ -61,10 +61,12 @@ def _pools(listener: Listener) -> list[str]:
 
 def _resolve(sources: Sources, config: Config) -> None:
     """Print what each name stands for; raise ConfigError for those that stand for nothing."""
+    from pylb.proxy.resolve import getaddrinfo
+
     unknown = []
     for host, path in _names(config).items():
         try:
-            click.echo(f"{host}: {', '.join(_addresses(host))}")
+            click.echo(f"{host}: {', '.join(getaddrinfo(host))}")
         except (OSError, UnicodeError) as error:
             text = f"cannot look up {quoted(host)}: {getattr(error, 'strerror', None) or error}"
             unknown.append(sources.mistake(path, text))
@@ -80,8 +82,3 @@ def _names(config: Config) -> dict[str, Path]:
             if isinstance(server.address, InetAddress) and not server.address.is_literal:
                 names.setdefault(server.address.host, ("pools", pool.name, "servers", place, "address"))
     return names
-
-
-def _addresses(host: str) -> list[str]:
-    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -2,14 +2,15 @@
 
 The words are nginx's wherever the meaning is nginx's; `$listener` and `$pool` are ours.  A format is one of the names
 in `FORMATS`, or a template: text with `$name` or `${name}` in it, at least one of them.  `pylb.config` asks
-`check_format` before anything starts; `pylb.proxy.logformat` turns what has passed into lines.  Standard library only.
+`check_format` before anything starts; `pylb.proxy.logformat` turns what has passed into lines.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+
+from pylb.words import did_you_mean, quoted
 
 __all__ = ["FORMATS", "VARIABLES", "check_format", "split_template"]
 
@@ -67,20 +68,16 @@ def check_format(text: str) -> str | None:
         return None
     _, names = split_template(text)
     if not names:
-        return f'"{text}" is neither a format nor a template of variables{_nearest(text, FORMATS)}'
+        return f"{quoted(text)} is neither a format nor a template of variables{did_you_mean(text, FORMATS)}"
     return "; ".join(_mistakes(text, names)) or None
 
 
 def _mistakes(text: str, names: Iterable[str]) -> Iterator[str]:
     if not text.isprintable():
         yield "a template is one line of printable characters"
+    known = [f"${name}" for name in sorted(VARIABLES)]
     for name in names:
         if not name:
             yield 'a "$" without the name of a variable'
         elif name not in VARIABLES:
-            yield f'unknown variable "${name}"{_nearest(name, VARIABLES, "$")}'
-
-
-def _nearest(word: str, known: Iterable[str], sigil: str = "") -> str:
-    matches = get_close_matches(word, sorted(known), 1)
-    return f', did you mean "{sigil}{matches[0]}"?' if matches else ""
+            yield f"unknown variable {quoted(f'${name}')}{did_you_mean(f'${name}', known)}"

@@ -54,7 +54,7 @@ class CheckFormatTests(SynchronousTestCase):
     def test_any_text(self, text: str) -> None:
         """Any text is a format or has a mistake that is told in one line."""
         mistake = check_format(text)
-        self.assertTrue(mistake is None or "\n" not in mistake.replace(text, ""))
+        self.assertTrue(mistake is None or "\n" not in mistake)
 
 
 class DocumentationTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from pylb.config.mistakes import quoted_path
+from pylb.words import quoted_path
 
 __all__ = ["certificate", "key_of", "public_half", "system_bundle"]
 

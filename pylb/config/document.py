@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from pylb.config.mistakes import Mistake, Path, dotted, quoted
+from pylb.config.mistakes import Mistake, Path, dotted
+from pylb.words import quoted
 
 __all__ = ["DEEPEST", "NOWHERE", "Document", "Mark", "Position", "Reading", "TooDeep", "from_python"]
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Never, TypeAlias
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from pylb.config import certificates, scalars
-from pylb.config.mistakes import did_you_mean, quoted
 from pylb.model import NEXT_UPSTREAM_HTTP, Address, UnixAddress
 from pylb.variables import check_format
+from pylb.words import did_you_mean, quoted
 
 __all__ = [
     "UNSET",

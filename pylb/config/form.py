@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 
 from pylb.config.document import Document
 from pylb.config.fields import NotSupportedYet
-from pylb.config.mistakes import Mistake, Path, did_you_mean, quoted
+from pylb.config.mistakes import Mistake, Path
+from pylb.words import did_you_mean, quoted
 
 __all__ = ["PROTOCOLS", "Form", "inside", "validate"]
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, where, and what was probably meant?
+"""What is wrong with a configuration, and where?
 
 A mistake is found while reading (yaml, sources), in one part (schema) or between parts (rules); all of them end up in one
 `ConfigError`, so that the operator mends the whole file at once.
@@ -6,18 +6,18 @@ A mistake is found while reading (yaml, sources), in one part (schema) or betwee
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeAlias
 
-__all__ = ["ConfigError", "Mistake", "Path", "did_you_mean", "dotted", "quoted", "quoted_path"]
+from pylb.words import quoted
+
+__all__ = ["ConfigError", "Mistake", "Path", "dotted"]
 
 #: Keys and list positions from the top of a configuration down to a value.
 Path: TypeAlias = tuple[str | int, ...]
 
-_LONGEST_QUOTE = 60
+_LONGEST_STEP = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +48,6 @@ class ConfigError(Exception):
         return "\n".join(map(str, self.mistakes))
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`, did you mean "weight"?` if `word` resembles one of the `known`, else nothing."""
-    near = get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
-    return f", did you mean {quoted(near[0])}?" if near else ""
-
-
-def quoted(value: object) -> str:
-    """A value as a message shows it: on one line, printable, not too long."""
-    text = str(value)
-    return quoted_path(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "...")
-
-
-def quoted_path(path: str) -> str:
-    """A file's name as a message shows it: whole, however long, so that it can be found."""
-    return json.dumps(path, ensure_ascii=not path.isprintable())
-
-
 def dotted(path: Path) -> str:
     """`pools.backend.servers.1.weight`."""
     return ".".join(_step(step) for step in path)
@@ -72,4 +55,4 @@ def dotted(path: Path) -> str:
 
 def _step(step: str | int) -> str:
     text = str(step)
-    return text if text.isprintable() and len(text) <= _LONGEST_QUOTE else quoted(text)
+    return text if text.isprintable() and len(text) <= _LONGEST_STEP else quoted(text)

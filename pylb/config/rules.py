@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from pylb.config import scalars
 from pylb.config.document import Document
-from pylb.config.mistakes import Mistake, Path, did_you_mean, quoted
+from pylb.config.mistakes import Mistake, Path
 from pylb.model import Address, InetAddress
+from pylb.words import did_you_mean, quoted
 
 __all__ = ["disagreements"]
 

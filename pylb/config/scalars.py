@@ -15,8 +15,8 @@ import os
 import re
 from collections.abc import Callable
 
-from pylb.config.mistakes import quoted, quoted_path
 from pylb.model import Address, InetAddress, UnixAddress
+from pylb.words import quoted, quoted_path
 
 __all__ = [
     "choice",

@@ -43,7 +43,7 @@ from pylb.config.fields import (
     WhereToRetry,
 )
 from pylb.config.form import Form
-from pylb.config.mistakes import quoted
+from pylb.words import quoted
 
 __all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "TcpForm", "UdpForm"]
 

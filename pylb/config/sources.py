@@ -13,8 +13,9 @@ import os
 from collections.abc import Iterator, Mapping
 
 from pylb.config.document import Document, Reading, TooDeep, Tree, from_python
-from pylb.config.mistakes import Mistake, Path, dotted, quoted_path
+from pylb.config.mistakes import Mistake, Path, dotted
 from pylb.config.yaml import NotYaml, parse
+from pylb.words import quoted_path
 
 __all__ = ["LARGEST_FILE", "Sources"]
 

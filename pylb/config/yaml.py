@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 import yaml
 
 from pylb.config.document import DEEPEST, Mark, Position, Reading, Tree
-from pylb.config.mistakes import Path, quoted
+from pylb.config.mistakes import Path
+from pylb.words import quoted
 
 __all__ = ["MOST_COPIES", "NotYaml", "parse"]
 

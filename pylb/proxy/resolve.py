@@ -22,7 +22,7 @@ from pylb.balance.pool import Pool
 from pylb.balance.server import Server
 from pylb.model import Address, InetAddress, ServerSpec
 
-__all__ = ["Names"]
+__all__ = ["Names", "getaddrinfo"]
 
 #: Seconds until a name that was not found is asked for again.
 RETRY = 10.0
@@ -35,7 +35,7 @@ _log = Logger()
 
 
 def getaddrinfo(host: str) -> list[str]:
-    """The addresses of a host, in the system's order.  Blocks; raises OSError."""
+    """The addresses of a host, in the system's order.  Blocks; raises OSError or UnicodeError."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(where[0]) for *_, where in found))
 

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.words import did_you_mean, quoted, quoted_path
+
+
+class Words(SynchronousTestCase):
+    def test_suggestion(self) -> None:
+        """The nearest known word is suggested, if any is near."""
+        self.assertEqual(', did you mean "weight"?', did_you_mean("wieght", ["weight", "height"]))
+        self.assertEqual("", did_you_mean("colour", ["weight"]))
+        self.assertEqual("", did_you_mean(5, ["5"]))
+
+    def test_one_line(self) -> None:
+        """What was written cannot break a message into lines, nor make it endless; paths are whole."""
+        self.assertEqual('"a\\nb\\u001b[0m"', quoted("a\nb\x1b[0m"))
+        self.assertEqual('"\u00e9"', quoted("\u00e9"))
+        self.assertEqual('"' + "x" * 60 + '..."', quoted("x" * 61))
+        self.assertEqual('"/' + "x" * 200 + '"', quoted_path("/" + "x" * 200))
