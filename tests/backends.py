@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -12,10 +13,12 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Backend", "Peer", "echo", "until"]
+__all__ = ["Backend", "Peer", "echo", "round_trips", "until"]
 
 #: Seconds after which a test has waited in vain.
 PATIENCE = 10.0
+#: More than the way from a client through pylb to a server and back has stations.
+ROUND_TRIPS = 10
 
 
 async def until(happened: Callable[[], object]) -> None:
@@ -79,6 +82,25 @@ class Peer(Protocol):
 def echo(peer: Peer, data: bytes) -> None:
     """Send back whatever comes."""
     peer.transport.write(data)
+
+
+async def round_trips() -> None:
+    """Wait until a byte has gone to and fro several times between two sockets of this reactor.
+
+    Whatever was under way before, also by way of pylb, has come by then: after this "nothing came" is a finding.
+    """
+
+    def reply(peer: Peer, data: bytes) -> None:
+        if len(peer.heard) < ROUND_TRIPS:
+            peer.transport.write(b"!")
+        else:
+            peer.transport.loseConnection()
+
+    backend = Backend(echo)
+    port = reactor.listenTCP(0, backend, interface="127.0.0.1")
+    near = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), Peer(reply))
+    await until(lambda: near.lost and backend.peers[0].lost)
+    await port.stopListening()
 
 
 class Backend(Factory):

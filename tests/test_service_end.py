@@ -9,7 +9,6 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.task import deferLater
 
 import pylb.service
 from pylb.model import (
@@ -20,7 +19,7 @@ from pylb.model import (
 )
 from pylb.proxy.resolve import Names
 from pylb.service import LoadBalancer
-from tests.backends import until
+from tests.backends import round_trips, until
 from tests.served import ANY, Served, tcp, udp
 
 
@@ -44,7 +43,7 @@ class NamesTests(Served):
         balancer = self.hanging(tcp())
         client = await self.client(balancer)
         client.transport.write(b"hello")
-        await deferLater(reactor, 0.05)
+        await round_trips()
         self.assertNoResult(balancer.ready)
         self.assertEqual(client.heard, b"")
         self.answer.set()
@@ -153,7 +152,7 @@ class StoppingTests(Served):
             await until(lambda: asked)
             stopped = balancer.stopService()
             if waits:
-                await deferLater(reactor, 0.05)
+                await round_trips()
                 self.assertNoResult(stopped)
                 silent.transport.write(b"!", asked[0][1])
                 await until(lambda: asker.heard)  # noqa: B023
@@ -170,7 +169,7 @@ class LimitTests(Served):
             client.transport.write(b"hello")
         for served in (2, 3, 4, 5):
             await until(lambda: sum(bool(client.heard) for client in clients) == served)  # noqa: B023
-            await deferLater(reactor, 0.02)
+            await round_trips()
             self.assertEqual(len(self.server.peers), served)
             next(client for client in clients if client.heard and not client.lost).transport.loseConnection()
 
@@ -182,7 +181,7 @@ class LimitTests(Served):
             client = socket.create_connection((where.host, where.port))
             self.addCleanup(client.close)
         await self.server.peer(1)
-        await deferLater(reactor, 0.02)
+        await round_trips()
         self.assertEqual(len(self.server.peers), 2)
 
     async def test_stop_at_the_limit(self):
