@@ -21,7 +21,8 @@ __all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
 class Try:
     """A server that was tried: its name, its status, seconds until it was connected and until its head came (HTTP).
 
-    The status is what the server sent (HTTP), or 502 or 504 when it could not be reached.
+    The status is what the server sent (HTTP).  Or 502: it could not be reached, or it closed or sent rubbish before there
+    was a head; or 504: it was late with either.
     """
 
     __slots__ = ("connect_time", "header_time", "server", "status")

@@ -116,7 +116,7 @@ class ClientConnection(Protocol):
 
     def drain(self) -> None:
         """Close now if nothing runs; what runs is answered with `Connection: close`."""
-        if self._request is None and not self._reader.started and not self._pending:
+        if not (self._closing or self._request is not None or self._reader.started or self._pending):
             self._close()
 
     def abort(self) -> None:
@@ -150,6 +150,8 @@ class ClientConnection(Protocol):
         if keep:
             self._await_request()
             self._serve()
+            if self.factory.connections.draining:
+                self.drain()
         elif more_may_come:
             self._close_in_two_steps()
         else:

@@ -28,6 +28,7 @@ class IdleConnections:
     def __init__(self, spec: Keepalive, reactor: IReactorTime, clock: Callable[[], float]) -> None:
         self.spec = spec
         self._clock = clock
+        self._closed = False
         self._deadline = Deadline(reactor, clock, self._sweep)
         #: Connection -> when it became idle, the oldest first.
         self._since: dict[ServerConnection, float] = {}
@@ -48,7 +49,9 @@ class IdleConnections:
     def keep(self, connection: ServerConnection) -> bool:
         """Keep it, if it is worth keeping; otherwise the caller closes it."""
         spec, now = self.spec, self._clock()
-        if not spec.connections or connection.requests >= spec.requests or now - connection.born >= spec.time:
+        if self._closed or not spec.connections:
+            return False
+        if connection.requests >= spec.requests or now - connection.born >= spec.time:
             return False
         if len(self._since) >= spec.connections:
             self._drop(next(iter(self._since)))
@@ -67,7 +70,8 @@ class IdleConnections:
                 del self._stacks[connection.server]
 
     def close(self) -> None:
-        """Close all that are idle now."""
+        """Close all that are idle, and keep none any more."""
+        self._closed = True
         self._deadline.stop()
         for connection in list(self._since):
             self._drop(connection)

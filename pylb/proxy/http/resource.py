@@ -36,7 +36,7 @@ _PIECE = 32 * 1024
 class PoolResource(Resource):
     """Passes whatever is asked at or below it on to `pool`, with the whole path as it was asked.
 
-    Times in seconds.  `close` closes the idle connections to the servers.
+    Times in seconds.  `close` closes the idle connections to the servers, and no more are kept from then on.
     """
 
     isLeaf = True
@@ -183,8 +183,11 @@ class _WebRequest:
         self._gone = True
         self._request.unregisterProducer()
         channel: Any = self._request.channel
-        # An HTTP/2 stream is reset by itself; for HTTP/1 the connection is.
-        getattr(channel, "abortConnection", channel.transport.abortConnection)()
+        # An HTTP/2 stream is reset by itself, and has no transport; for HTTP/1 the connection is.
+        if hasattr(channel, "abortConnection"):
+            channel.abortConnection()
+        else:
+            channel.transport.abortConnection()
 
     def answer_fails(self, status: int) -> None:
         body = page_body(status)

@@ -7,6 +7,7 @@
 - The path is the target without its query, byte for byte as it was sent and as it goes on: nothing is decoded, and `//`
   is not `/`.  (Paths with dot segments never come here: the head parser refuses them.)  So routes share out work; they
   are no access control.
+- `OPTIONS *`, which has no path, goes where `/` goes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class RouteTable:
             self._hosts[host] = paths
 
     def find(self, host: bytes, path: bytes) -> str | None:
-        """The pool for a Host value (valid, or empty) and a path; None is a 404."""
+        """The pool for a Host value (valid, or empty) and a path or `*`; None is a 404."""
+        if path == b"*":
+            path = b"/"
         if self._hosts or self._wildcards:
             host = fold_host(host)
             if (paths := self._hosts.get(host)) and (pool := paths.find(path)):

@@ -323,6 +323,48 @@ class EndTests(TestCase):
         self.assertTrue((await client.all()).endswith(b"\r\nConnection: close\r\n\r\nhello"))
         await drained
 
+    async def test_drain_while_answering(self):
+        """An answer that began before pylb stops is finished, and its connection closed though its head says nothing."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET)
+        server, _ = await backend.request()
+        server.send(HELLO[:-2])
+        self.assertNotIn(b"Connection", await client.until(b"hel"))
+        drained = rig.connections.drain()
+        server.send(HELLO[-2:])
+        self.assertEqual(await client.all(), b"lo")
+        await drained
+
+    async def test_drain_while_answering_pipelined(self):
+        """A request that had come by then is answered, and that answer says close."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET * 2)
+        server, _ = await backend.request()
+        server.send(HELLO[:-2])
+        await client.until(b"hel")
+        drained = rig.connections.drain()
+        server.send(HELLO[-2:])
+        await server.until(b"\r\n\r\n")
+        server.send(HELLO)
+        self.assertTrue((await client.all()).endswith(b"\r\nConnection: close\r\n\r\nhello"))
+        await drained
+
+    async def test_drain_while_closing(self):
+        """When pylb stops, a refused client keeps its time to notice: closed at once it could lose its refusal."""
+        rig = Rig(self, Backend(self))
+        client = await rig.ask(b"")
+        client.transport.pauseProducing()
+        client.send(b"\n")
+        await settled(lambda: rig.log.records)
+        drained = rig.connections.drain()
+        await turns(5)
+        self.assertEqual(len(rig.connections), 1)
+        client.transport.resumeProducing()
+        self.assertTrue((await client.all()).endswith(b"400 Bad Request\n"))
+        await drained
+
     async def test_drain_half_a_head(self):
         """When pylb stops, a request that has begun to come is answered."""
         rig = Rig(self, Backend(self, HELLO))

@@ -96,3 +96,10 @@ class IdleTests(SynchronousTestCase):
         self.keep(idle, "xy")
         idle.close()
         self.assertEqual((sorted(self.closed), len(idle), self.clock.getDelayedCalls()), (["x", "y"], 0, []))
+
+    def test_closed(self):
+        """After the end none is kept any more."""
+        idle = self.idle()
+        idle.close()
+        self.assertFalse(idle.keep(self.connection("x")))
+        self.assertEqual((len(idle), self.clock.getDelayedCalls()), (0, []))

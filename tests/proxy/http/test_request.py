@@ -29,6 +29,13 @@ class ForwardingTests(TestCase):
             answer, b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: y\r\nA: 1\r\nA: 2\r\nContent-Length: 5\r\n\r\nhello"
         )
 
+    async def test_asterisk(self):
+        """`OPTIONS *` is a request like others, and still says `*` to the server."""
+        backend = Backend(self, HELLO)
+        client = await Rig(self, backend).ask(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.until(b"hello")
+        self.assertTrue(backend.heads[0].startswith(b"OPTIONS * HTTP/1.1\r\n"))
+
     async def test_trusted_peer(self):
         """A trusted proxy in front is believed and its list continued."""
         backend = Backend(self, HELLO)

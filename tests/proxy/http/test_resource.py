@@ -1,6 +1,8 @@
 """A pool behind somebody's own twisted.web site."""
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -16,6 +18,41 @@ from tests.proxy.http.test_exchange import Closing, Sink, Source
 HEAD = b"\r\n\r\n"
 GET = b"GET /api/x?y HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n"
+
+
+class Stream:
+    """The channel of a request over HTTP/2, as far as one speaks to it; `aborted` fires when the stream is reset."""
+
+    transport = None
+    factory = None
+
+    def __init__(self, site):
+        self.site = site
+        self.written = b""
+        self.aborted = Deferred()
+
+    def getPeer(self):
+        return IPv4Address("TCP", "192.0.2.7", 4711)
+
+    getHost = getPeer
+
+    def isSecure(self):
+        return True
+
+    def registerProducer(self, producer, streaming):
+        """twisted.web's."""
+
+    def unregisterProducer(self):
+        """twisted.web's."""
+
+    def writeHeaders(self, version, code, reason, headers):
+        """twisted.web's."""
+
+    def write(self, data):
+        self.written += data
+
+    def abortConnection(self):
+        self.aborted.callback(None)
 
 
 class ResourceTests(TestCase):
@@ -190,6 +227,21 @@ class ResourceTests(TestCase):
         await client.until(b"abc\r\n")
         server.close()
         self.assertEqual(await client.all(), b"")
+
+    async def test_truncated_stream(self):
+        """Over HTTP/2 it is the stream that is cut; the connection, which its channel does not show, goes on."""
+        backend = Backend(self)
+        self.serve(backend)
+        stream = Stream(self.site)
+        request = self.site.requestFactory(stream)
+        request.gotLength(0)
+        request.requestHeaders.addRawHeader(b"Host", b"a")
+        request.requestReceived(b"GET", b"/api", b"HTTP/2")
+        server, _ = await backend.request()
+        server.send(HELLO[:-2])
+        await settled(lambda: stream.written == b"hel")
+        server.close()
+        await stream.aborted
 
     async def test_judged_as_strictly(self):
         """What a listener refuses is refused here."""

@@ -34,8 +34,14 @@ class PathTests(SynchronousTestCase):
     def test_as_sent(self):
         """Paths are compared byte for byte: nothing is decoded, merged or folded."""
         routes = [Route(path="/admin", pool="admin"), Route(path="/", pool="all")]
-        paths = b"/admin", b"//admin", b"/%61dmin", b"/Admin", b"*"
-        self.assertEqual(self.find(routes, *paths), ["admin", "all", "all", "all", None])
+        paths = b"/admin", b"//admin", b"/%61dmin", b"/Admin"
+        self.assertEqual(self.find(routes, *paths), ["admin", "all", "all", "all"])
+
+    def test_asterisk(self):
+        """`OPTIONS *`, which asks for a server as a whole, goes where `/` goes."""
+        self.assertEqual(self.find([Route(path="/a", pool="a"), Route(path="/", pool="all")], b"*"), ["all"])
+        self.assertEqual(self.find([Route(exact="/", pool="root"), Route(path="/", pool="all")], b"*"), ["root"])
+        self.assertEqual(self.find([Route(regex="[*]", pool="a")], b"*"), [None])
 
 
 class HostTests(SynchronousTestCase):
