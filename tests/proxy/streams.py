@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable
 
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import (
@@ -16,6 +18,7 @@ from twisted.internet.endpoints import (
     serverFromString,
     wrapClientTLS,
 )
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
@@ -26,7 +29,7 @@ from pylb.proxy.connections import Connections
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.upstream import Limits, Upstream
-from tests.backends import Backend, Peer, until
+from tests.backends import Backend, Peer, round_trips, until
 from tests.balance.fakes import Heard
 from tests.fakes import Records
 
@@ -59,6 +62,43 @@ def deaf_address(case: TestCase) -> InetAddress:
     return InetAddress(*sock.getsockname())
 
 
+def data(megabytes: float) -> bytes:
+    """Bytes of which no two stretches are alike."""
+    return os.urandom(int(megabytes * 1024 * 1024))
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def greeting(text: bytes):
+    """A server that speaks first."""
+
+    def behave(peer: Peer, data: bytes) -> None:
+        if not data:
+            peer.transport.write(text)
+
+    return behave
+
+
+def send_and_close(text: bytes):
+    """A server that sends something and closes at once."""
+
+    def behave(peer: Peer, data: bytes) -> None:
+        if not data:
+            peer.transport.write(text)
+            peer.transport.loseConnection()
+
+    return behave
+
+
+def options(sock: socket.socket) -> tuple[int, int]:
+    return (
+        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    )
+
+
 def innermost(transport):
     """The transport that holds the socket."""
     while isinstance(transport, ProtocolWrapper):
@@ -67,9 +107,10 @@ def innermost(transport):
 
 
 def held(transport) -> int:
-    """Bytes that a transport has been given and the kernel has not."""
+    """Bytes that a transport, or OpenSSL for it, has been given and not handed on."""
     bottom = innermost(transport)
-    return len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen
+    decrypted = transport.getHandle().pending() if isinstance(transport.getHandle(), SSL.Connection) else 0
+    return len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen + decrypted
 
 
 class StreamCase(TestCase):
@@ -163,6 +204,28 @@ class StreamCase(TestCase):
         """Wait until pylb has nothing left to do."""
         await until(lambda: not len(self.connections))
 
+    async def settled(self) -> int:
+        """Wait until no more bytes move; how many pylb then holds."""
+        seen = None
+        while (now := (self.session._record.bytes_received, self.session._record.upstream_bytes_received)) != seen:
+            seen = now
+            await round_trips()
+        return self.held
+
+    async def held_up(self, client: Peer, server: Peer, least: int) -> int:
+        """What pylb holds, more than `least`, while both send and neither reads; then both do, and everything arrives."""
+        up, down = data(48), data(48)
+        for side, sent in ((client, up), (server, down)):
+            side.transport.pauseProducing()
+            side.transport.write(sent)
+        await until(lambda: self.held > least)
+        most = await self.settled()
+        for side in (client, server):
+            side.transport.resumeProducing()
+        await until(lambda: (len(client.heard), len(server.heard)) == (len(down), len(up)))
+        self.assertEqual((digest(client.heard), digest(server.heard)), (digest(down), digest(up)))
+        return most
+
     @property
     def session(self):
         """The one session that pylb has."""
@@ -175,3 +238,61 @@ class StreamCase(TestCase):
         session = self.session
         sides = [side.transport for side in (session._client, session._server) if side is not None]
         return len(session._early or b"") + sum(map(held, sides))
+
+
+class Exchanges:
+    """What holds however a client speaks to pylb; for a StreamCase whose `serve` puts a listener before a server."""
+
+    async def test_both_speak(self) -> None:
+        """Bytes travel both ways, whoever speaks first."""
+        backend = await self.backend(greeting(b"hello "))
+        await self.serve(backend)
+        client, server = await self.pair(backend)
+        client.transport.write(b"question")
+        await server.hears(b"question")
+        server.transport.write(b"answer")
+        await client.hears(b"hello answer")
+
+    async def test_upload_and_close(self) -> None:
+        """A client that sends a lot and closes at once loses nothing, and its close is a close."""
+        backend = await self.backend()
+        await self.serve(backend)
+        client, server = await self.pair(backend)
+        client.transport.write(sent := data(20))
+        client.transport.loseConnection()
+        await until(lambda: server.lost)
+        self.assertEqual((server.clean, digest(server.heard)), (True, digest(sent)))
+
+    async def test_download_and_close(self) -> None:
+        """So it is with a server."""
+        backend = await self.backend(send_and_close(sent := data(20)))
+        await self.serve(backend)
+        client = await self.client()
+        await until(lambda: client.lost)
+        self.assertEqual((client.clean, digest(client.heard)), (True, digest(sent)))
+
+    async def test_client_resets(self) -> None:
+        """A reset by the client reaches the server as a reset."""
+        backend = await self.backend(greeting(b"!"))
+        await self.serve(backend)
+        client, server = await self.pair(backend)
+        await client.hears(b"!")
+        client.transport.abortConnection()
+        await until(lambda: server.lost)
+        self.assertIs(server.lost, ConnectionLost)
+        await self.over()
+
+    async def test_nobody(self) -> None:
+        """With no usable server the client is closed, and the refusal counted."""
+        await self.serve(ServerSpec(address=unused_address(), down=True))
+        client = await self.client()
+        await until(lambda: client.lost)
+        self.assertEqual((client.clean, self.pool.refused, self.records[0].status), (True, 1, 502))
+        self.assertEqual(self.records[0].tries, [])
+
+    async def test_both_deaf(self) -> None:
+        """When nobody reads pylb holds no more than 256 kB, ciphertext included, and once both do everything arrives."""
+        backend = await self.backend()
+        await self.serve(backend)
+        client, server = await self.pair(backend)
+        self.assertLessEqual(await self.held_up(client, server, 96 * 1024), 256 * 1024)

@@ -18,9 +18,19 @@ from zope.interface import implementer
 from pylb.balance.server import Server
 from pylb.model import Certificate, InetAddress, ListenerTLS, ServerSpec, UnixAddress, UpstreamTLS
 from pylb.proxy.tls import ClientTLS, ServerTLS
-from tests.backends import Backend, Peer, echo, until
-from tests.proxy.streams import StreamCase, address_of, deaf_address, innermost
-from tests.proxy.test_tcp import data, digest, greeting, options, quiet, send_and_close, settled
+from tests.backends import Backend, Peer, echo, round_trips, until
+from tests.proxy.streams import (
+    Exchanges,
+    StreamCase,
+    address_of,
+    data,
+    deaf_address,
+    digest,
+    greeting,
+    innermost,
+    options,
+    send_and_close,
+)
 
 CA = trustme.CA()
 STRANGER = trustme.CA()
@@ -128,7 +138,7 @@ class CertificateTests(TLSCase):
             self.assertRaises((OSError, SSL.Error), ServerTLS, ListenerTLS(certificates=(wrong,)))
 
 
-class ClientSideTests(TLSCase):
+class ClientSideTests(Exchanges, TLSCase):
     """How do bytes travel when the client speaks TLS?"""
 
     async def serve(self, backend: Backend, **asked: object) -> None:
@@ -139,34 +149,13 @@ class ClientSideTests(TLSCase):
         await until(lambda: self.session._server)
         return client_peer, server
 
-    async def test_echo(self) -> None:
-        """TLS ends at pylb, whoever speaks first, and the socket's options are set beneath it."""
-        backend = await self.backend(greeting(b"hello "))
+    async def test_options(self) -> None:
+        """The options of the client's socket are set beneath TLS."""
+        backend = await self.backend(greeting(b"!"))
         await self.serve(backend, so_keepalive=True)
-        client, server = await self.pair(backend)
-        client.transport.write(b"question")
-        await server.hears(b"question")
-        server.transport.write(b"answer")
-        await client.hears(b"hello answer")
-        self.assertEqual(options(innermost(self.session._client.transport).getHandle()), (1, 1))
-
-    async def test_upload_and_close(self) -> None:
-        """A client that sends a lot and closes at once loses nothing."""
-        backend = await self.backend()
-        await self.serve(backend)
-        client, server = await self.pair(backend)
-        client.transport.write(sent := data(20))
-        client.transport.loseConnection()
-        await until(lambda: server.lost)
-        self.assertEqual((server.clean, digest(server.heard)), (True, digest(sent)))
-
-    async def test_download_and_close(self) -> None:
-        """So it is with a server."""
-        backend = await self.backend(send_and_close(sent := data(20)))
-        await self.serve(backend)
         client = await self.client()
-        await until(lambda: client.lost)
-        self.assertEqual((client.clean, digest(client.heard)), (True, digest(sent)))
+        await client.hears(b"!")
+        self.assertEqual(options(innermost(self.session._client.transport).getHandle()), (1, 1))
 
     async def test_close_without_notice(self) -> None:
         """A client that closes without TLS's word for it, as many do, has closed all the same."""
@@ -178,16 +167,6 @@ class ClientSideTests(TLSCase):
         innermost(client.transport).loseConnection()
         await until(lambda: server.lost)
         self.assertEqual((server.clean, digest(server.heard)), (True, digest(sent)))
-
-    async def test_client_resets(self) -> None:
-        """A reset by the client reaches the server as a reset."""
-        backend = await self.backend(greeting(b"!"))
-        await self.serve(backend)
-        client, server = await self.pair(backend)
-        await client.hears(b"!")
-        client.transport.abortConnection()
-        await until(lambda: server.lost)
-        self.assertIs(server.lost, ConnectionLost)
 
     async def test_server_resets(self) -> None:
         """A reset by the server reaches the client as a reset."""
@@ -220,7 +199,7 @@ class ClientSideTests(TLSCase):
         client.transport.pauseProducing()
         server.transport.write(data(64))
         await until(lambda: self.held > 32 * 1024)
-        await settled(self)
+        await self.settled()
         client.transport.loseConnection()
         await until(lambda: server.lost)
         self.assertEqual(self.pool.servers[0].active, 0)
@@ -257,7 +236,7 @@ class ClientSideTests(TLSCase):
         await self.serve(backend, timeout=10, time=clock)
         silent = await StreamCase.client(self)
         await until(lambda: len(self.connections) == 1)
-        await quiet()
+        await round_trips()
         self.assertEqual((backend.peers, self.pool.servers[0].active), ([], 0))
         clock.advance(10)
         await until(lambda: silent.lost)
@@ -266,29 +245,6 @@ class ClientSideTests(TLSCase):
         await until(lambda: rude.lost)
         await self.over()
         self.assertEqual((backend.peers, clock.getDelayedCalls()), ([], []))
-
-    async def test_nobody(self) -> None:
-        """With no usable server the client is closed."""
-        await self.proxy(ServerSpec(address=InetAddress("127.0.0.1", 9), down=True), tls=self.server_tls())
-        client = await self.client()
-        await until(lambda: client.lost)
-        self.assertEqual((client.clean, self.pool.refused), (True, 1))
-
-    async def test_both_deaf(self) -> None:
-        """When nobody reads pylb holds no more than 256 kB, ciphertext and what OpenSSL holds included."""
-        backend = await self.backend()
-        await self.serve(backend)
-        client, server = await self.pair(backend)
-        up, down = data(48), data(48)
-        for side, sent in ((client, up), (server, down)):
-            side.transport.pauseProducing()
-            side.transport.write(sent)
-        await until(lambda: self.held > 96 * 1024)
-        self.assertLessEqual(await settled(self) + pending(self.session._client), 256 * 1024)
-        for side in (client, server):
-            side.transport.resumeProducing()
-        await until(lambda: (len(client.heard), len(server.heard)) == (len(down), len(up)))
-        self.assertEqual((digest(client.heard), digest(server.heard)), (digest(down), digest(up)))
 
     async def test_twisted_tls(self) -> None:
         """The factory serves Twisted's own TLS endpoints, whose clients may close without notice, too."""
@@ -303,11 +259,6 @@ class ClientSideTests(TLSCase):
         innermost(client.transport).loseConnection()
         await until(lambda: server.lost)
         self.assertTrue(server.clean)
-
-
-def pending(side) -> int:
-    """Bytes that OpenSSL holds for a side."""
-    return side.transport.getHandle().pending()
 
 
 class ServerSideTests(TLSCase):
@@ -463,17 +414,7 @@ class ServerSideTests(TLSCase):
         server = await backend.peer()
         await server.hears(b"!")
         server.heard.clear()
-        up, down = data(48), data(48)
-        for side, sent in ((client, up), (server, down)):
-            side.transport.pauseProducing()
-            side.transport.write(sent)
-        await until(lambda: self.held > 64 * 1024)
-        ours = await settled(self) + pending(self.session._client) + pending(self.session._server)
-        self.assertLessEqual(ours, 136 * 1024)
-        for side in (client, server):
-            side.transport.resumeProducing()
-        await until(lambda: (len(client.heard), len(server.heard)) == (len(down), len(up)))
-        self.assertEqual((digest(client.heard), digest(server.heard)), (digest(down), digest(up)))
+        self.assertLessEqual(await self.held_up(client, server, 64 * 1024), 136 * 1024)
 
 
 class ClientTLSTests(TLSCase):
