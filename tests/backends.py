@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from twisted.internet import reactor
@@ -11,9 +12,12 @@ from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-__all__ = ["Backend", "Peer", "echo", "round_trips", "until"]
+from pylb.model import InetAddress
+
+__all__ = ["Backend", "Peer", "dead_address", "echo", "round_trips", "until"]
 
 #: Seconds after which a test has waited in vain.
 PATIENCE = 10.0
@@ -28,6 +32,14 @@ async def until(happened: Callable[[], object]) -> None:
         if reactor.seconds() > give_up:
             raise AssertionError(f"waited {PATIENCE} s in vain")
         await deferLater(reactor, 0.002)
+
+
+def dead_address(case: TestCase) -> InetAddress:
+    """Where connections are refused until the end of the test: a socket has the port and does not listen."""
+    sock = socket.socket()
+    case.addCleanup(sock.close)
+    sock.bind(("127.0.0.1", 0))
+    return InetAddress(*sock.getsockname())
 
 
 @implementer(IHalfCloseableProtocol)

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.balance.pool import NoServerAvailable, make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec
-from tests.backends import Peer, until
+from tests.backends import Peer, dead_address, until
 from tests.functional.rig import free_port
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -44,7 +44,10 @@ class EmbeddingTests(TestCase):
 
     async def test_factory(self) -> None:
         """The factory serves on an endpoint; nobody listens at its servers, so that a client is sent away."""
-        example = [*examples("python.md")][1].replace("tcp:9000", "tcp:0").replace("9001", "1").replace("9002", "2")
+        example = [*examples("python.md")][1].replace("tcp:9000", "tcp:0")
+        for port in ("9001", "9002"):
+            self.assertIn(port, example)
+            example = example.replace(port, str(dead_address(self).port))
         listening, _, last = example.rstrip().rpartition("\n")
         names: dict[str, Any] = {}
         exec(f"{listening}\nlistening = {last}", names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from tests.backends import dead_address
 from tests.functional.rig import Rig, all_at_once, ask_http, ask_tcp, ask_udp, free_port
 
 
@@ -110,7 +112,7 @@ class KillTests(Rig):
         server = self.http("web")
         web, echo = free_port(), free_port()
         program = await self.pylb(
-            pools={"p": {"servers": [{"address": server.address, "fail_timeout": "100ms"}, "127.0.0.1:1"]}},
+            pools={"p": {"servers": [{"address": server.address, "fail_timeout": "100ms"}, str(dead_address(self))]}},
             listeners={
                 "web": {"protocol": "http", "listen": f"127.0.0.1:{web}", "pool": "p"},
                 "echo": {"protocol": "tcp", "listen": f"127.0.0.1:{echo}", "pool": "p"},
@@ -120,11 +122,15 @@ class KillTests(Rig):
         for _ in range(5):
             self.assertEqual((await ask_http(web))[0], 502)
             self.assertEqual(await ask_tcp(echo), b"")
-        self.assertEqual(program.said.count("pool p refuses clients: no usable server"), 1)
         server.start()
-        while (await ask_http(web))[0] != 200:
-            pass
+        while "pool p is usable again" not in program.said:
+            await ask_http(web)
+        self.assertEqual(await ask_http(web), (200, b"web"))
         await self.ends(program)
+        news = re.findall(r"pool p (?:refuses|is usable).*", program.said)
+        self.assertEqual(len(news), 2, news)
+        self.assertRegex(news[0], r"^pool p refuses clients: no usable server: ")
+        self.assertRegex(news[1], rf"^pool p is usable again \(\d+ refused since the start\): {server.address} serves$")
 
 
 class FloodTests(Rig):

@@ -29,7 +29,7 @@ from pylb.proxy.connections import Connections
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.upstream import Limits, Upstream
-from tests.backends import Backend, Peer, round_trips, until
+from tests.backends import Backend, Peer, dead_address, round_trips, until
 from tests.balance.fakes import Heard
 from tests.fakes import Records
 
@@ -39,13 +39,6 @@ def address_of(port: IListeningPort) -> Address:
     if isinstance(where, IPv4Address | IPv6Address):
         return InetAddress(where.host, where.port)
     return UnixAddress(os.fsdecode(where.name))
-
-
-def unused_address() -> InetAddress:
-    """Where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return InetAddress(*sock.getsockname())
 
 
 def deaf_address(case: TestCase) -> InetAddress:
@@ -284,7 +277,7 @@ class Exchanges:
 
     async def test_nobody(self) -> None:
         """With no usable server the client is closed, and the refusal counted."""
-        await self.serve(ServerSpec(address=unused_address(), down=True))
+        await self.serve(ServerSpec(address=dead_address(self), down=True))
         client = await self.client()
         await until(lambda: client.lost)
         self.assertEqual((client.clean, self.pool.refused, self.records[0].status), (True, 1, 502))

@@ -13,7 +13,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
 from pylb.model import ServerSpec
-from tests.backends import Peer, echo, round_trips, until
+from tests.backends import Peer, dead_address, echo, round_trips, until
 from tests.proxy.streams import (
     Exchanges,
     StreamCase,
@@ -23,7 +23,6 @@ from tests.proxy.streams import (
     greeting,
     options,
     send_and_close,
-    unused_address,
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -92,7 +91,7 @@ class ExchangeTests(Exchanges, StreamCase):
     async def test_small(self) -> None:
         """A little of everything, for other reactors."""
         backend = await self.backend(echo)
-        await self.proxy(unused_address(), backend)
+        await self.proxy(dead_address(self), backend)
         client = await self.client(half_close=True)
         client.transport.write(sent := data(1))
         client.transport.loseWriteConnection()
@@ -190,20 +189,20 @@ class NextUpstreamTests(StreamCase):
     async def test_on(self) -> None:
         """Who cannot be reached is passed over."""
         backend = await self.backend(greeting(b"here"))
-        await self.proxy(unused_address(), unused_address(), backend)
+        await self.proxy(dead_address(self), dead_address(self), backend)
         await (await self.client()).hears(b"here")
         self.assertEqual([server.failures for server in self.pool.servers], [1, 1, 0])
 
     async def test_backup(self) -> None:
         """When all primaries fail the backup serves."""
         backup = await self.backend(greeting(b"backup"))
-        await self.proxy(unused_address(), unused_address(), ServerSpec(address=backup.address, backup=True))
+        await self.proxy(dead_address(self), dead_address(self), ServerSpec(address=backup.address, backup=True))
         await (await self.client()).hears(b"backup")
 
     async def test_off(self) -> None:
         """With next_upstream off the first failure closes the client."""
         backend = await self.backend(greeting(b"here"))
-        await self.proxy(unused_address(), backend, next_upstream=False)
+        await self.proxy(dead_address(self), backend, next_upstream=False)
         client = await self.client()
         await until(lambda: client.lost)
         self.assertEqual((bytes(client.heard), client.clean, self.records[0].status), (b"", True, 502))
@@ -211,7 +210,7 @@ class NextUpstreamTests(StreamCase):
     async def test_tries(self) -> None:
         """next_upstream_tries bounds how many servers are tried."""
         backend = await self.backend(greeting(b"here"))
-        await self.proxy(unused_address(), unused_address(), backend, next_upstream_tries=2)
+        await self.proxy(dead_address(self), dead_address(self), backend, next_upstream_tries=2)
         client = await self.client()
         await until(lambda: client.lost)
         self.assertEqual(len(self.records[0].tries), 2)
