@@ -13,7 +13,11 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import ITransport
 
-__all__ = ["Connection", "Connections", "peer_of", "set_options"]
+__all__ = ["LINGER", "Connection", "Connections", "peer_of", "set_options"]
+
+#: Seconds that the other end of a connection has to notice that it is over.  Until then it is listened to, in vain: to close
+#: over unread bytes would be a reset, and cost a client the end of its answer.
+LINGER = 5.0
 
 
 def peer_of(transport: ITransport) -> tuple[str, int | None]:

@@ -29,8 +29,8 @@ from zope.interface import implementer
 
 from pylb.model import TcpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
-from pylb.proxy.connections import Connections, peer_of, set_options
-from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.connections import LINGER, Connections, peer_of, set_options
+from pylb.proxy.deadline import Deadline
 from pylb.proxy.tls import TLSTransport
 from pylb.proxy.upstream import ServerSide, Upstream, UpstreamError
 
@@ -40,9 +40,6 @@ __all__ = ["TcpFactory"]
 _EARLY = 64 * 1024
 #: Seconds that a client has for its TLS handshake, nginx's.
 _HANDSHAKE = 60.0
-#: Seconds for which a client is still listened to, in vain, after its server is gone: to close over unread bytes would be
-#: a reset, and cost the client the end of its answer.
-_LINGER = 5.0
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -134,7 +131,17 @@ class _ServerSide(_Side, ServerSide):
 class _Session:
     """One client, the server it got, and what is under way between them."""
 
-    __slots__ = ("_attempts", "_client", "_early", "_factory", "_half_close", "_over", "_record", "_server", "_timer")
+    __slots__ = (
+        "_attempts",
+        "_client",
+        "_deadline",
+        "_early",
+        "_factory",
+        "_half_close",
+        "_over",
+        "_record",
+        "_server",
+    )
 
     def __init__(self, client: _ClientSide, factory: TcpFactory) -> None:
         spec = factory.spec
@@ -149,12 +156,13 @@ class _Session:
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
         self._attempts = factory.upstream.attempts(None, self._record)
-        self._timer = self._idle_timer(self._close, min(spec.timeout, _HANDSHAKE))
+        self._deadline = Deadline(factory.reactor, factory.clock, self._close)
+        self._deadline.set(min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)
 
     def begin(self) -> None:
         """Look for a server; how long that may take is the business of its limits."""
-        self._timer.cancel()
+        self._deadline.clear()
         spec = self._factory.spec
         set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
         self._attempts.start(lambda: _ServerSide(self), self._reached, self._unreachable)
@@ -163,8 +171,8 @@ class _Session:
         self._record.bytes_received += len(data)
         if self._over:
             return
-        self._timer.touch()
         if self._early is None:
+            self._touch()
             self._send(data)
             return
         self._early += data
@@ -175,7 +183,7 @@ class _Session:
         self._record.upstream_bytes_received += len(data)
         if self._over:
             return
-        self._timer.touch()
+        self._touch()
         self._record.bytes_sent += len(data)
         self._client.transport.write(data)
 
@@ -188,7 +196,7 @@ class _Session:
         if other is None:
             side.close()
         elif self._half_close and not other.ended and not self._over:
-            self._timer.touch()
+            self._touch()
             other.end()
         else:
             self._close()
@@ -208,7 +216,7 @@ class _Session:
         if self._client is None:
             self._finish()
         elif server.ended and self._half_close and not self._client.ended:
-            self._start_timer(self._close, _LINGER)
+            self._wait(LINGER, self._close)
         else:
             self._follow(self._client, server.was_reset(reason))
 
@@ -228,7 +236,7 @@ class _Session:
         self._attempts.lease.succeeded()
         self._record.status = 200
         self._server = server
-        self._start_timer(self._close)
+        self._touch()
         early, self._early = self._early, None
         client = self._client
         if client is not None:
@@ -265,21 +273,21 @@ class _Session:
     def _close(self) -> None:
         """Flush what is under way and close both; if that gets nowhere, cut."""
         self._over = True
-        self._start_timer(self.abort)
+        self._wait(self._factory.spec.timeout, self.abort)
         for side in (self._client, self._server):
             if side is not None:
                 side.close()
 
-    def _start_timer(self, expired: Callable[[], None], timeout: float | None = None) -> None:
-        self._timer.cancel()
-        self._timer = self._idle_timer(expired, timeout)
+    def _touch(self) -> None:
+        """Something happened."""
+        self._deadline.set(self._factory.spec.timeout)
 
-    def _idle_timer(self, expired: Callable[[], None], timeout: float | None = None) -> IdleTimer:
-        factory = self._factory
-        return IdleTimer(factory.reactor, factory.clock, timeout or factory.spec.timeout, expired)
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        self._deadline.expired = then
+        self._deadline.set(seconds)
 
     def _finish(self) -> None:
-        self._timer.cancel()
+        self._deadline.stop()
         self._attempts.stop()
         self._record.status = self._record.status or 499
         self._factory.access_log.write(self._record)

@@ -23,7 +23,7 @@ from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import InetAddress
 from pylb.proxy.connections import set_options
-from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.deadline import Deadline
 
 if TYPE_CHECKING:
     from pylb.proxy.accesslog import Record, Try
@@ -115,7 +115,8 @@ class _Dial(ClientFactory):
         self._server = server
         self._owner: Attempts | None = owner
         timeout = upstream.limits.connect_timeout
-        self._timer = IdleTimer(upstream.reactor, upstream.clock, timeout, self._expired)
+        self._deadline = Deadline(upstream.reactor, upstream.clock, self._expired)
+        self._deadline.set(timeout)
         self._connector: IConnector | None = None
 
     def start(self) -> None:
@@ -175,7 +176,7 @@ class _Dial(ClientFactory):
 
     def _finish(self) -> Attempts | None:
         owner, self._owner = self._owner, None
-        self._timer.cancel()
+        self._deadline.stop()
         return owner
 
 

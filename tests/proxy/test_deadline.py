@@ -1,73 +1,106 @@
-"""Has nothing happened for too long?"""
+"""When must something have happened?"""
 
 from __future__ import annotations
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.deadline import Deadline
 
 
-class IdleTimerTests(SynchronousTestCase):
+class DeadlineTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.readings = 0
         self.expired: list[float] = []
+        self.deadline = Deadline(self.clock, self.read, lambda: self.expired.append(self.clock.seconds()))
 
-    def timer(self, timeout: float, clock=None) -> IdleTimer:
-        return IdleTimer(
-            self.clock, clock or self.clock.seconds, timeout, lambda: self.expired.append(self.clock.seconds())
-        )
+    def read(self) -> float:
+        self.readings += 1
+        return self.clock.seconds()
 
     def test_expires_once(self) -> None:
-        """It expires when the time is over, once, and leaves no delayed call."""
-        self.timer(10)
-        self.clock.pump([9, 1, 20])
-        self.assertEqual(self.expired, [10])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        """What was set expires once, at its time, and leaves no delayed call."""
+        self.deadline.set(5)
+        self.clock.pump([1] * 20)
+        self.assertEqual((self.expired, self.clock.getDelayedCalls()), ([5], []))
 
-    def test_touch_puts_off(self) -> None:
-        """The time runs from the last touch."""
-        timer = self.timer(10)
+    def test_later(self) -> None:
+        """Setting it again moves it."""
+        self.deadline.set(10)
         self.clock.pump([3, 4])
-        timer.touch()
+        self.deadline.set(10)
         self.clock.pump([3, 6.9])
         self.assertEqual(self.expired, [])
         self.clock.advance(0.1)
         self.assertEqual(self.expired, [17])
 
-    def test_touch_makes_no_calls(self) -> None:
-        """Any number of touches costs one delayed call."""
-        timer = self.timer(10)
-        before = self.clock.getDelayedCalls()
+    def test_later_is_cheap(self) -> None:
+        """Putting it off takes one reading of the clock and no delayed call."""
+        self.deadline.set(5)
+        calls, readings = self.clock.getDelayedCalls(), self.readings
         for _ in range(100):
-            timer.touch()
-        self.assertEqual(self.clock.getDelayedCalls(), before)
+            self.clock.advance(0.01)
+            self.deadline.set(5)
+        self.assertEqual((self.clock.getDelayedCalls(), self.readings - readings), (calls, 100))
 
-    def test_cancelled(self) -> None:
-        """A cancelled timer leaves no delayed call and never expires, however often it is cancelled."""
-        timer = self.timer(10)
-        timer.cancel()
-        timer.cancel()
+    def test_earlier(self) -> None:
+        """It can be moved to an earlier time, and there is one delayed call even so."""
+        self.deadline.set(60)
+        self.deadline.set(2)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.pump([1] * 70)
+        self.assertEqual(self.expired, [2])
+
+    def test_clear(self) -> None:
+        """After clear it never expires, but can be set again."""
+        self.deadline.set(2)
+        self.deadline.clear()
+        self.clock.advance(10)
+        self.assertEqual(self.expired, [])
+        self.deadline.set(3)
+        self.clock.advance(3)
+        self.assertEqual(self.expired, [13])
+
+    def test_zero(self) -> None:
+        """0 is no deadline."""
+        self.deadline.set(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.clock.advance(20)
+        self.deadline.set(2)
+        self.deadline.set(0)
+        self.clock.advance(10)
         self.assertEqual(self.expired, [])
 
-    def test_cancelled_after_expiry(self) -> None:
-        """Whoever has expired can be cancelled."""
-        timer = self.timer(10)
-        self.clock.advance(10)
-        timer.cancel()
-        self.assertEqual(self.expired, [10])
-
-    def test_zero_is_never(self) -> None:
-        """A timeout of 0 is none."""
-        self.timer(0).touch()
+    def test_stop(self) -> None:
+        """stop leaves no delayed call, however often, and also after it has expired."""
+        self.deadline.set(2)
+        self.deadline.stop()
+        self.deadline.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.deadline.set(3)
+        self.clock.advance(3)
+        self.deadline.stop()
+        self.assertEqual(self.expired, [3])
+
+    def test_something_else(self) -> None:
+        """What happens then may change while it is waited for."""
+        self.deadline.set(2)
+        self.deadline.expired = lambda: self.expired.append(-1)
+        self.clock.advance(2)
+        self.assertEqual(self.expired, [-1])
+
+    def test_set_when_it_expires(self) -> None:
+        """Whoever is told may set the next one."""
+        self.deadline.expired = lambda: (self.expired.append(self.clock.seconds()), self.deadline.set(3))
+        self.deadline.set(2)
+        self.clock.pump([1] * 6)
+        self.assertEqual(self.expired, [2, 5])
+        self.deadline.stop()
 
     def test_reactor_time_jumps(self) -> None:
         """When somebody puts the reactor's clock forward, the monotonic clock still decides."""
         monotonic = Clock()
-        self.timer(10, monotonic.seconds)
+        Deadline(self.clock, monotonic.seconds, lambda: self.expired.append(self.clock.seconds())).set(10)
         monotonic.advance(1)
         self.clock.advance(3600)
         self.assertEqual(self.expired, [])

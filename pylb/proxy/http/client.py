@@ -20,9 +20,9 @@ from zope.interface import implementer
 
 from pylb.model import InetAddress
 from pylb.proxy.accesslog import Record
-from pylb.proxy.connections import peer_of, set_options
+from pylb.proxy.connections import LINGER, peer_of, set_options
+from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.body import request_framing
-from pylb.proxy.http.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
 from pylb.proxy.http.head import BadHead, parse_request
 from pylb.proxy.http.pages import page
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from pylb.proxy.http.factory import HttpFactory
 
 __all__ = ["ClientConnection"]
-
-#: Seconds that a client has to notice that its connection is over.
-LINGER = 5.0
 
 
 @implementer(IPushProducer)

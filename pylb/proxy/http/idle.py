@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pylb.balance.server import Server
 from pylb.model import Keepalive
-from pylb.proxy.http.deadline import Deadline
+from pylb.proxy.deadline import Deadline
 
 if TYPE_CHECKING:
     from pylb.proxy.http.upstream import ServerConnection

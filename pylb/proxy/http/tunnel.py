@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 
 from pylb.proxy.accesslog import Record
-from pylb.proxy.deadline import IdleTimer
+from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.head import RequestHead
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def wants_websocket(head: RequestHead, framing: int) -> bool:
 class Tunnel:
     """Raw bytes between a client and a server.  The client's side tells it of the client's end by `client_lost`."""
 
-    __slots__ = ("_client", "_ended", "_record", "_server", "_timer")
+    __slots__ = ("_client", "_deadline", "_ended", "_record", "_server", "_timeout")
 
     def __init__(
         self,
@@ -51,7 +51,9 @@ class Tunnel:
         self._server = server
         self._record = record
         self._ended = False
-        self._timer = IdleTimer(reactor, clock, timeout, self.abort)
+        self._timeout = timeout
+        self._deadline = Deadline(reactor, clock, self.abort)
+        self._deadline.set(timeout)
         early = server.become_raw(self)
         client.transport.unregisterProducer()
         client.transport.registerProducer(server.transport, True)
@@ -60,13 +62,13 @@ class Tunnel:
             self.from_server(early)
 
     def from_client(self, data: bytes) -> None:
-        self._timer.touch()
+        self._deadline.set(self._timeout)
         self._record.bytes_received += len(data)
         self._record.upstream_bytes_sent += len(data)
         self._server.transport.write(data)
 
     def from_server(self, data: bytes) -> None:
-        self._timer.touch()
+        self._deadline.set(self._timeout)
         self._record.bytes_sent += len(data)
         self._record.upstream_bytes_received += len(data)
         self._client.transport.write(data)
@@ -81,7 +83,7 @@ class Tunnel:
 
     def _lost(self, other: Any) -> None:
         if self._ended:
-            self._timer.cancel()
+            self._deadline.stop()
             return
         self._ended = True
         other.unregisterProducer()

@@ -14,8 +14,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pylb.balance.server import Server
+from pylb.proxy.connections import LINGER
+from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.body import BodyReader, body_reader, response_framing
-from pylb.proxy.http.deadline import Deadline
 from pylb.proxy.http.head import BadHead, ResponseHead, parse_response
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.reader import HeadReader
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from pylb.proxy.http.tunnel import Tunnel
 
 __all__ = ["ServerConnection"]
-
-#: Seconds that a server has to take the end of a connection.
-LINGER = 5.0
 
 
 class ServerConnection(ServerSide):
