@@ -29,8 +29,12 @@ $(VENV)/test.installed: EXTRA := [test]
 $(VENV)/lint.installed: EXTRA := [lint]
 
 # The compat mode puts this folder itself on the path. Otherwise twistd would not find twisted/plugins in it.
+# An installation that was interrupted can leave packages that pip takes for whole: it is done again from the start.
 $(VENV)/%.installed: setup.py pyproject.toml | $(VENV)/made
+	@[ ! -e $(VENV)/unfinished ] || $(PYTHON) -m venv --clear $(VENV)
+	@touch $(VENV)/made $(VENV)/unfinished
 	$(BIN)/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.$(EXTRA)'
+	@rm $(VENV)/unfinished
 	@touch $@
 
 $(VENV)/made:

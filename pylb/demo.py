@@ -129,7 +129,7 @@ def _servers(config: Config) -> Iterable[Listener]:
 
 def _server(listener: Listener, spec: ServerSpec) -> Listener:
     name = f"{'backup' if spec.backup else 'server'} {spec.address}"
-    return replace(listener, name=name, listen=(spec.address,), reuseport=False)
+    return replace(listener, name=name, listen=(spec.address,), reuseport=False, origin="")
 
 
 def _factory(server: Listener) -> IProtocolFactory:

@@ -62,7 +62,9 @@ def makeService(options: Options) -> IService:
         return _services(LoadBalancer(config), options["demo"])
     except (ConfigError, BindError) as error:
         raise SystemExit(str(error)) from None
-    except (OSError, ValueError, SSL.Error) as error:
+    except OSError as error:
+        raise SystemExit(f"{path}: cannot open {error.filename}: {error.strerror or error}") from None
+    except (ValueError, SSL.Error) as error:
         raise SystemExit(f"{path}: {error}") from None
 
 

@@ -135,7 +135,7 @@ class MakeServiceTests(SynchronousTestCase):
     def test_access_log(self):
         self.config(free_port(), "access_log: {path: nowhere/access.log}")
         log = self.folder.absolute() / "nowhere" / "access.log"
-        self.assertEqual(self.refused(), f"{self.path.absolute()}: [Errno 2] No such file or directory: '{log}'")
+        self.assertEqual(self.refused(), f"{self.path.absolute()}: cannot open {log}: No such file or directory")
 
     def test_demo_address_in_use(self):
         """What the load balancer had already is given back."""
