@@ -1,9 +1,8 @@
-"""The examples in the documentation run as they are written, but for the ports."""
+"""The examples in the documentation run as they are written, but for the ports, and load."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,43 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from pylb.balance.pool import NoServerAvailable, make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec
 from tests.backends import Peer, dead_address, until
+from tests.config.files import ConfigTestCase
 from tests.functional.rig import free_port
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 
 
-def examples(page: str) -> Iterator[str]:
-    """The Python examples of a page, in order."""
-    yield from re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+def examples(page: str, language: str = "python") -> list[str]:
+    """The examples of a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+class ConfigurationTests(ConfigTestCase):
+    """What is written in YAML."""
+
+    def test_readme(self) -> None:
+        """The first example that anybody sees is whole."""
+        [example] = examples("README.md", "yaml")
+        self.assertEqual(list(self.load(example).pools), ["backend"])
+
+    def test_pages(self) -> None:
+        """The others load once the pools and listeners are there that they leave out."""
+        seen = set()
+        for page in PAGES:
+            for example in examples(page, "yaml"):
+                seen.add(page)
+                self.load(example + self.rest(example))
+        self.assertEqual(seen, {"README.md", "docs/access-log.md", "docs/http.md", "docs/udp.md"})
+
+    def rest(self, example: str) -> str:
+        text = ""
+        if "listeners:" not in example:
+            text += "listeners: {l: {protocol: tcp, listen: 9000, pool: p}}\n"
+        if "pools:" not in example:
+            names = re.findall(r"\bpool: (\w+)", example + text)
+            text += "".join(["pools:\n", *(f"  {name}: {{servers: [127.0.0.1:9001]}}\n" for name in names)])
+        return text
 
 
 class EmbeddingTests(TestCase):
@@ -32,7 +60,7 @@ class EmbeddingTests(TestCase):
 
     async def test_balancer(self) -> None:
         """The dictionary makes a service of an application that listens once it is ready."""
-        example = next(examples("python.md"))
+        example = examples("docs/python.md")[0]
         names: dict[str, Any] = {}
         exec(example.replace("127.0.0.1:3306", f"127.0.0.1:{free_port()}"), names)
         balancer = names["balancer"]
@@ -44,7 +72,7 @@ class EmbeddingTests(TestCase):
 
     async def test_factory(self) -> None:
         """The factory serves on an endpoint; nobody listens at its servers, so that a client is sent away."""
-        example = [*examples("python.md")][1].replace("tcp:9000", "tcp:0")
+        example = examples("docs/python.md")[1].replace("tcp:9000", "tcp:0")
         for port in ("9001", "9002"):
             self.assertIn(port, example)
             example = example.replace(port, str(dead_address(self).port))
@@ -72,7 +100,7 @@ class LeaseTests(SynchronousTestCase):
             if address.host in failing:
                 raise ConnectionError("refused")
 
-        [*_, example] = examples("python.md")
+        [*_, example] = examples("docs/python.md")
         exec(example, {"pool": pool, "talk_to": talk_to, "NoServerAvailable": NoServerAvailable})
         self.assertEqual([server.active for server in pool.servers], [0, 0])
         return talked
