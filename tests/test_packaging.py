@@ -6,11 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.functional.rig import READY, TWISTD, Program, Rig, ask_tcp, free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,11 +35,15 @@ def pip(*arguments: str | Path) -> None:
     )
 
 
+def sources(folder: Path) -> Path:
+    """A fresh copy of this tree, below `folder`."""
+    return shutil.copytree(ROOT, folder / "sources", ignore=LEFTOVERS)
+
+
 @cache
 def build(folder: Path) -> Path:
     """The wheel of this tree, built in `folder`."""
-    shutil.copytree(ROOT, folder / "sources", ignore=LEFTOVERS)
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, folder / "sources")
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources(folder))
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -52,18 +60,53 @@ class WheelTests(SynchronousTestCase):
         self.assertIn("pylb/py.typed", names)
         self.assertEqual({name for name in names if not name.startswith("pylb/")}, {"twisted/plugins/pylb_plugin.py"})
 
-    def test_twistd_finds_the_plugin(self) -> None:
-        """Once pylb is installed, twistd knows it in whatever folder it is started."""
-        target = Path(self.mktemp()).absolute()
-        pip("install", "--no-deps", "--target", target, self.wheel)
-        told = subprocess.run(
-            [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--help"],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=target,
-            env=os.environ | {"PYTHONPATH": str(target)},
+
+@cache
+def installed(folder: Path) -> Path:
+    """The Python of a new environment in `folder` that has pylb, and nothing of this tree."""
+    venv.create(folder / "env", symlinks=True)
+    python = folder / "env" / "bin" / "python"
+    [packages] = (folder / "env").glob("lib/python*/site-packages")
+    # What pylb needs is there already; of this environment's own .pth files, which may name the tree, none is read.
+    (packages / "dependencies.pth").write_text("\n".join({*map(sysconfig.get_path, ("purelib", "platlib"))}))
+    pip("--python", python, "install", "--no-deps", "--no-build-isolation", sources(folder))
+    return python
+
+
+class InstalledTests(Rig):
+    """pip install ."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.python = str(installed(Path("installed").absolute()))
+
+    def run_installed(self, *command: str) -> Program:
+        return self.start(*command, path="")
+
+    async def test_serves(self) -> None:
+        """In whatever folder, twistd finds the plugin, and serves with what was installed."""
+        server, port = self.tcp("server"), free_port()
+        self.configure(
+            pools={"p": {"servers": [server.address]}},
+            listeners={"echo": {"protocol": "tcp", "listen": f"127.0.0.1:{port}", "pool": "p"}},
         )
-        self.assertRegex(told.stdout, r"\n +pylb +A load balancer for TCP, UDP and HTTP")
-        cache = target / "twisted" / "plugins" / "dropin.cache"
-        self.assertTrue(cache.exists(), "the plugin was found in another place")
+        arguments = "-n", "--pidfile=", "pylb", "--config", "lb.yaml"
+        program = self.run_installed(self.python, "-c", f"import pylb; print(pylb.__file__); {TWISTD}", *arguments)
+        await program.says(READY)
+        self.assertTrue(program.said.startswith(str(Path("installed").absolute())), program.said)
+        self.assertEqual(await ask_tcp(port), b"server")
+        await self.ends(program)
+
+    async def test_checks(self) -> None:
+        """The command is there, and judges a configuration."""
+        command = str(Path(self.python).with_name("pylb"))
+        self.configure(pools={}, listeners={})
+        wrong = self.run_installed(command, "check", "lb.yaml")
+        self.assertEqual(await wrong.ended(), 1, wrong.said)
+        self.configure(
+            pools={"p": {"servers": ["127.0.0.1:9001"]}},
+            listeners={"echo": {"protocol": "tcp", "listen": "127.0.0.1:9000", "pool": "p"}},
+        )
+        right = self.run_installed(command, "check", "lb.yaml")
+        self.assertEqual(await right.ended(), 0, right.said)
+        self.assertEqual(right.said, "lb.yaml: ok, 1 pool, 1 server, 1 listener\n  echo: tcp on 127.0.0.1:9000 -> p\n")

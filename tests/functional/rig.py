@@ -69,13 +69,13 @@ def all_at_once(tasks: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:
 
 
 class Program(ProcessProtocol):
-    """A process, what it said, and how it ended."""
+    """A process, what it said, and how it ended; `path` is where its Python finds pylb."""
 
-    def __init__(self, *command: str, cwd: Path) -> None:
+    def __init__(self, *command: str, cwd: Path, path: str = str(TREE)) -> None:
         self.said = ""
         #: The exit status, or minus the signal that ended it.
         self.status: int | None = None
-        environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         self._process = reactor.spawnProcess(self, command[0], command, environment, str(cwd))
         self.pid = self._process.pid
 
@@ -235,7 +235,11 @@ class Rig(TestCase):
 
     def run_twistd(self, *arguments: str, prelude: str = "") -> Program:
         """twistd; `prelude` is Python that runs in its process before it."""
-        program = Program(sys.executable, "-c", prelude + TWISTD, *arguments, cwd=self.folder)
+        return self.start(sys.executable, "-c", prelude + TWISTD, *arguments)
+
+    def start(self, *command: str, path: str = str(TREE)) -> Program:
+        """A program in the test's folder."""
+        program = Program(*command, cwd=self.folder, path=path)
         self.addCleanup(program.kill)
         return program
 
