@@ -137,14 +137,15 @@ class _Connections(WrappingFactory):
 class Server:
     """A server of the test that can be killed and brought back.
 
-    `make` makes its factory, which is given to a stream port or, if it is a DatagramProtocol, to a UDP port.
+    `make` makes its factory, which is given to a stream port or, if it is a DatagramProtocol, to a UDP port; `number` is
+    the port's, 0 for any.
     """
 
-    def __init__(self, make: Callable[[], Factory | DatagramProtocol]) -> None:
+    def __init__(self, make: Callable[[], Factory | DatagramProtocol], number: int = 0) -> None:
         self._make = make
         self._port: Any = None
         self._factory: _Connections | None = None
-        self.number = 0
+        self.number = number
         self.start()
 
     @property
@@ -161,6 +162,11 @@ class Server:
             self._factory = _Connections(factory)
             self._port = reactor.listenTCP(self.number, self._factory, interface="127.0.0.1")
         self.number = self._port.getHost().port
+
+    @property
+    def clients(self) -> int:
+        """How many connections it has."""
+        return len(self._factory.protocols)
 
     async def kill(self) -> None:
         """What happens when a server's process is killed: nobody listens, and its connections are reset."""
@@ -216,14 +222,14 @@ class Rig(TestCase):
     def tcp(self, name: str) -> Server:
         return self.server(lambda: Factory.forProtocol(type("Server", (Named,), {"name": name.encode()})))
 
-    def udp(self, name: str) -> Server:
-        return self.server(lambda: NamedDatagrams(name))
+    def udp(self, name: str, number: int = 0) -> Server:
+        return self.server(lambda: NamedDatagrams(name), number)
 
-    def http(self, name: str) -> Server:
-        return self.server(lambda: Site(NamedPage(name)))
+    def http(self, name: str, number: int = 0) -> Server:
+        return self.server(lambda: Site(NamedPage(name)), number)
 
-    def server(self, make: Callable[[], Factory | DatagramProtocol]) -> Server:
-        server = Server(make)
+    def server(self, make: Callable[[], Factory | DatagramProtocol], number: int = 0) -> Server:
+        server = Server(make, number)
         self.addCleanup(server.kill)
         return server
 
