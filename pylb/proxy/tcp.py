@@ -31,8 +31,9 @@ from pylb.model import TcpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
 from pylb.proxy.connections import LINGER, Connections, peer_of, set_options
 from pylb.proxy.deadline import Deadline
+from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.tls import TLSTransport
-from pylb.proxy.upstream import ServerSide, Upstream, UpstreamError
+from pylb.proxy.upstream import Upstream
 
 __all__ = ["TcpFactory"]
 

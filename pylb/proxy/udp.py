@@ -26,6 +26,7 @@ from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.model import Address, InetAddress, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
 from pylb.proxy.datagram import Client, FrontPort, ServerPort, front_port
+from pylb.proxy.dial import OWN_FAULTS
 from pylb.proxy.udp_session import Session
 
 __all__ = ["UdpProxy", "listen_udp"]
@@ -34,9 +35,6 @@ __all__ = ["UdpProxy", "listen_udp"]
 EXPIRIES_A_TURN = 256
 
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-
-#: What is not the server's fault when a socket towards it cannot be made.  EAGAIN: no local port is left.
-_OWN_FAULTS = _NO_DESCRIPTORS | {errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
 
 
 class Front(DatagramProtocol):
@@ -153,7 +151,7 @@ class UdpProxy:
             try:
                 return lease, self._server_port(session, lease.server.address)
             except OSError as error:
-                own_fault = error.errno in _OWN_FAULTS
+                own_fault = error.errno in OWN_FAULTS
                 if not own_fault:
                     lease.failed(str(error.strerror))
                 lease.release()

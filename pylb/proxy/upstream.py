@@ -8,41 +8,20 @@ server has been reached, and the loop gives it while connecting.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IConnector, IHandshakeListener
-from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
 from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.balance.server import Server
-from pylb.model import InetAddress
 from pylb.proxy.connections import set_options
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.dial import Dial, ServerSide, UpstreamError
 
 if TYPE_CHECKING:
     from pylb.proxy.accesslog import Record, Try
     from pylb.proxy.tls import ClientTLS
 
-__all__ = ["Attempts", "Limits", "ServerSide", "Upstream", "UpstreamError"]
-
-#: Errors of connecting that are this machine's fault, so that no server is blamed and no other tried.
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-
-
-class UpstreamError(Exception):
-    """A server could not be reached."""
-
-    def __init__(self, reason: str, *, timed_out: bool = False, ours: bool = False) -> None:
-        super().__init__(reason)
-        self.timed_out = timed_out
-        #: The failure is this machine's (no descriptors, no ports), not the server's.
-        self.ours = ours
+__all__ = ["Attempts", "Limits", "Upstream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,119 +53,6 @@ class Upstream:
         return Attempts(self, request, record)
 
 
-@implementer(IHandshakeListener)
-class ServerSide(Protocol):
-    """Base of the protocols that face a server: override `established` and `lost`, not Twisted's two."""
-
-    #: There whenever a protocol is called, which Twisted's type cannot say.
-    transport: Any
-    dial: _Dial | None = None
-
-    def connectionMade(self) -> None:
-        if self.dial is not None and not self.dial.encrypted:
-            self.dial.reached(self)
-
-    def handshakeCompleted(self) -> None:
-        if self.dial is not None:
-            self.dial.reached(self)
-
-    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
-        dial, self.dial = self.dial, None
-        if dial is None:
-            self.lost(reason)
-        else:
-            dial.refused(reason)
-
-    def established(self) -> None:
-        """The server is reached and, over TLS, verified: `transport` may be used."""
-
-    def lost(self, reason: Failure) -> None:
-        """The connection is gone.  Only after `established`."""
-
-
-class _Dial(ClientFactory):
-    """One try to reach one server; tells its owner once, unless it is stopped before."""
-
-    noisy = False
-
-    def __init__(self, upstream: Upstream, server: Server, owner: Attempts) -> None:
-        self.encrypted = upstream.tls is not None
-        self._upstream = upstream
-        self._server = server
-        self._owner: Attempts | None = owner
-        timeout = upstream.limits.connect_timeout
-        self._deadline = Deadline(upstream.reactor, upstream.clock, self._expired)
-        self._deadline.set(timeout)
-        self._connector: IConnector | None = None
-
-    def start(self) -> None:
-        try:
-            self._connector = self._connect()
-        except Exception:
-            # No descriptor for a Unix socket, a zone that does not exist in an IPv6 address, a name that TLS cannot take.
-            self._fail(Failure())
-
-    def _connect(self) -> IConnector:
-        upstream, address = self._upstream, self._server.address
-        factory = upstream.tls.over(self, self._server, upstream.reactor) if upstream.tls is not None else self
-        if isinstance(address, InetAddress):
-            return upstream.reactor.connectTCP(address.host, address.port, factory, timeout=None)
-        return upstream.reactor.connectUNIX(address.path, factory, timeout=None)
-
-    def buildProtocol(self, addr: object) -> ServerSide:
-        assert self._owner is not None
-        protocol = self._owner.build()
-        protocol.dial = self
-        return protocol
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        self._fail(reason)
-
-    def reached(self, protocol: ServerSide) -> None:
-        """The server is there and, over TLS, is who it should be."""
-        owner = self._finish()
-        if owner is None:
-            return
-        protocol.dial = None
-        limits = self._upstream.limits
-        set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
-        protocol.established()
-        owner.reached(protocol)
-
-    def refused(self, reason: Failure) -> None:
-        """The connection ended before it was established."""
-        self._fail(reason)
-
-    def stop(self) -> None:
-        """Nobody waits any more."""
-        self._finish()
-        if self._connector is not None:
-            self._connector.disconnect()
-
-    def _expired(self) -> None:
-        owner = self._owner
-        self.stop()
-        if owner is not None:
-            owner.missed(UpstreamError("timed out while connecting", timed_out=True))
-
-    def _fail(self, reason: Failure) -> None:
-        owner = self._finish()
-        if owner is not None:
-            owner.missed(_explain(reason))
-
-    def _finish(self) -> Attempts | None:
-        owner, self._owner = self._owner, None
-        self._deadline.stop()
-        return owner
-
-
-def _explain(reason: Failure) -> UpstreamError:
-    error = reason.value
-    code = getattr(error, "osError", None) or getattr(error, "errno", None)
-    text = reason.getErrorMessage() or type(error).__name__
-    return UpstreamError(text.strip().rstrip("."), ours=isinstance(error, ConnectError | OSError) and code in _OURS)
-
-
 class Attempts:
     """One client's search for a server."""
 
@@ -212,7 +78,7 @@ class Attempts:
         self._upstream = upstream
         self._request = request
         self._record = record
-        self._dial: _Dial | None = None
+        self._dial: Dial | None = None
         self._try: Try | None = None
         self._tries = 0
 
@@ -286,8 +152,9 @@ class Attempts:
             self._connected(idle)
 
     def _connect(self, server: Server) -> None:
-        self._tried_at = self._upstream.clock()
-        self._dial = _Dial(self._upstream, server, self)
+        upstream = self._upstream
+        self._tried_at = upstream.clock()
+        self._dial = Dial(self, server, upstream.reactor, upstream.clock, upstream.limits.connect_timeout, upstream.tls)
         self._dial.start()
 
     def reached(self, protocol: ServerSide) -> None:
@@ -295,6 +162,8 @@ class Attempts:
         self._dial = None
         if self._try is not None:
             self._try.connect_time = self._upstream.clock() - self._tried_at
+        limits = self._upstream.limits
+        set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
         self._connected(protocol)
 
     def missed(self, error: UpstreamError) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pylb.proxy.http.head import ResponseHead
 
 if TYPE_CHECKING:
-    from pylb.proxy.http.upstream import ServerConnection
+    from pylb.proxy.http.server import ServerConnection
 
 __all__ = ["Asker"]
 

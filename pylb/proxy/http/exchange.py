@@ -13,22 +13,21 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pylb.balance.server import Server
 from pylb.proxy.accesslog import Record
+from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.http.asker import Asker
 from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
 from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
 from pylb.proxy.http.headers import request_bytes, trailer_block
-from pylb.proxy.http.idle import IdleConnections
-from pylb.proxy.http.upstream import ServerConnection
-from pylb.proxy.upstream import Attempts, ServerSide, Upstream, UpstreamError
+from pylb.proxy.http.server import ServerConnection
+from pylb.proxy.http.upstream import HttpUpstream
+from pylb.proxy.upstream import Attempts
 
-__all__ = ["Exchange", "HttpUpstream"]
+__all__ = ["Exchange"]
 
 #: Bytes of a request body that are kept so that it can be sent again.
 REPLAYED = 64 * 1024
@@ -36,31 +35,6 @@ REPLAYED = 64 * 1024
 MAX_INTERIM = 16
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_STATUSES = (429, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpUpstream:
-    """A pool as one HTTP listener uses it; times in seconds, 0 is no limit."""
-
-    upstream: Upstream
-    idle: IdleConnections
-    send_timeout: float = 60.0
-    read_timeout: float = 60.0
-    retried_statuses: frozenset[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        statuses = frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
-        object.__setattr__(self, "retried_statuses", statuses)
-
-    @property
-    def next_upstream(self) -> frozenset[str]:
-        """What is tried elsewhere."""
-        return self.upstream.limits.next_upstream
-
-    def connection(self) -> ServerConnection:
-        """A protocol for a new connection to a server."""
-        return ServerConnection(self.idle, self.upstream.reactor, self.upstream.clock)
 
 
 @implementer(IPushProducer)

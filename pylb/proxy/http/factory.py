@@ -11,11 +11,11 @@ from pylb.model import HttpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.connections import Connections
 from pylb.proxy.http.client import ClientConnection
-from pylb.proxy.http.exchange import HttpUpstream
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.head import RequestHead
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.routes import RouteTable
+from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.upstream import Upstream
 
 __all__ = ["HttpFactory"]

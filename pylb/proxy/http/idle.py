@@ -17,7 +17,7 @@ from pylb.model import Keepalive
 from pylb.proxy.deadline import Deadline
 
 if TYPE_CHECKING:
-    from pylb.proxy.http.upstream import ServerConnection
+    from pylb.proxy.http.server import ServerConnection
 
 __all__ = ["IdleConnections"]
 

@@ -14,8 +14,8 @@ from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead
 from pylb.proxy.http.headers import UPGRADE_LINES, answer_framing_line, response_bytes
 from pylb.proxy.http.pages import page
+from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.tunnel import Tunnel, wants_websocket
-from pylb.proxy.http.upstream import ServerConnection
 
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection

@@ -18,13 +18,14 @@ from zope.interface import implementer
 
 from pylb.balance.pool import Pool
 from pylb.proxy.accesslog import Record
-from pylb.proxy.http.exchange import Exchange, HttpUpstream
+from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
 from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead, parse_request
 from pylb.proxy.http.headers import answer_framing_line, response_lines
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.pages import page_body
-from pylb.proxy.http.upstream import ServerConnection
+from pylb.proxy.http.server import ServerConnection
+from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.tls import ClientTLS
 from pylb.proxy.upstream import Limits, Upstream
 

@@ -17,7 +17,7 @@ from pylb.proxy.http.head import RequestHead
 
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection
-    from pylb.proxy.http.upstream import ServerConnection
+    from pylb.proxy.http.server import ServerConnection
 
 __all__ = ["Tunnel", "wants_websocket"]
 

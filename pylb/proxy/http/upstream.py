@@ -1,172 +1,38 @@
-"""How does a server answer on one connection?
-
-Reads heads and bodies for the exchange that uses the connection, one after the other.  Whatever a server sends that was
-not asked for ends the connection: between two requests a single byte is enough.
-"""
+"""How does one HTTP listener use a pool?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
 
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
-
-from pylb.balance.server import Server
-from pylb.proxy.connections import LINGER
-from pylb.proxy.deadline import Deadline
-from pylb.proxy.http.body import BodyReader, body_reader, response_framing
-from pylb.proxy.http.head import BadHead, ResponseHead, parse_response
 from pylb.proxy.http.idle import IdleConnections
-from pylb.proxy.http.reader import HeadReader
-from pylb.proxy.upstream import ServerSide
+from pylb.proxy.http.server import ServerConnection
+from pylb.proxy.upstream import Upstream
 
-if TYPE_CHECKING:
-    from pylb.proxy.http.exchange import Exchange
-    from pylb.proxy.http.tunnel import Tunnel
+__all__ = ["HttpUpstream"]
 
-__all__ = ["ServerConnection"]
+_STATUSES = (429, 500, 502, 503, 504)
 
 
-class ServerConnection(ServerSide):
-    """A connection to a server, new or kept.  `server` is set once it is established."""
+@dataclass(frozen=True, kw_only=True)
+class HttpUpstream:
+    """A pool as one HTTP listener uses it; times in seconds, 0 is no limit."""
 
-    server: Server
+    upstream: Upstream
+    idle: IdleConnections
+    send_timeout: float = 60.0
+    read_timeout: float = 60.0
 
-    def __init__(self, idle: IdleConnections, reactor: IReactorTime, clock: Callable[[], float]) -> None:
-        self.requests = 0
-        self.born = clock()
-        #: Whether anything has come since the last request began.
-        self.heard = False
-        self._idle = idle
-        self._deadline = Deadline(reactor, clock, self._expired)
-        self._exchange: Exchange | None = None
-        self._method = b""
-        self._reader = HeadReader()
-        self._body: BodyReader | None = None
-        self._paused = False
-        self._tunnel: Tunnel | None = None
+    @property
+    def next_upstream(self) -> frozenset[str]:
+        """What is tried elsewhere."""
+        return self.upstream.limits.next_upstream
 
-    # What the exchange does with it.
+    @cached_property
+    def retried_statuses(self) -> frozenset[int]:
+        """Which statuses are."""
+        return frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
 
-    def begin(self, exchange: Exchange, method: bytes) -> None:
-        """Belong to `exchange` until `finish` or `abort`."""
-        self._exchange = exchange
-        self._method = method
-        self.heard = False
-
-    def expect(self, seconds: float) -> None:
-        """The server must do something within this time (0: it need not)."""
-        self._deadline.set(seconds)
-
-    def pause(self) -> None:
-        """Read no more for now; the server cannot be late meanwhile."""
-        if not self._paused:
-            self._paused = True
-            self._deadline.clear()
-            self.transport.pauseProducing()
-
-    def resume(self, read_timeout: float) -> None:
-        if self._paused:
-            self._paused = False
-            self._deadline.set(read_timeout)
-            self.transport.resumeProducing()
-
-    def become_raw(self, tunnel: Tunnel) -> bytes:
-        """HTTP ends here: all that comes from now on is the tunnel's.  Returns what came already."""
-        self._tunnel = tunnel
-        self._exchange = None
-        self._deadline.stop()
-        return self._reader.rest
-
-    def finish(self, reusable: bool) -> None:
-        """The answer is whole: keep the connection if it can be used again."""
-        self._exchange = None
-        self._body = None
-        self.requests += 1
-        if not reusable or not self._idle.keep(self):
-            self.close()
-            return
-        self._deadline.clear()
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
-
-    def close(self) -> None:
-        """All is said."""
-        self._deadline.set(LINGER)
-        self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Nobody is interested in the rest."""
-        self._exchange = None
-        self._deadline.stop()
-        self.transport.abortConnection()
-
-    # What the server does.
-
-    def dataReceived(self, data: bytes) -> None:
-        exchange = self._exchange
-        if self._tunnel is not None:
-            self._tunnel.from_server(data)
-        elif exchange is None:
-            self._idle.forget(self)
-            self.abort()
-        else:
-            self.heard = True
-            exchange.received(len(data))
-            try:
-                self._read(exchange, data)
-            except BadHead as bad:
-                exchange.misunderstood(bad.reason)
-
-    def _read(self, exchange: Exchange, data: bytes) -> None:
-        body = self._body
-        if body is None:
-            self._read_heads(exchange, data)
-            return
-        payload = body.feed(data)
-        if payload:
-            exchange.answer_data(payload)
-        self._end(exchange, body, body.rest)
-
-    def _read_heads(self, exchange: Exchange, data: bytes) -> None:
-        while (raw := self._reader.feed(data)) is not None:
-            head = parse_response(raw)
-            data = self._reader.rest
-            if head.status >= 200:
-                self._begin_body(exchange, head, data)
-                return
-            exchange.informed(head)
-            if self._exchange is not exchange or not data:
-                return
-
-    def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
-        framing = response_framing(head, self._method)
-        body = self._body = body_reader(framing)
-        payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
-        exchange.answered(head, framing, payload)
-        self._end(exchange, body, behind)
-
-    def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
-        if body.done and self._exchange is exchange:
-            exchange.answer_ends(body.trailers, clean=not behind)
-
-    def lost(self, reason: Failure) -> None:
-        exchange, self._exchange = self._exchange, None
-        if self._tunnel is not None:
-            self._tunnel.server_lost()
-        elif exchange is None:
-            self._idle.forget(self)
-        elif self._body is not None and self._body.close() and reason.check(ConnectionDone):
-            exchange.answer_ends(None, clean=False)
-        else:
-            exchange.server_left(reason.getErrorMessage())
-        self._deadline.stop()
-
-    def _expired(self) -> None:
-        if self._exchange is not None:
-            self._exchange.server_late()
-        else:
-            self.abort()
+    def connection(self) -> ServerConnection:
+        """A protocol for a new connection to a server."""
+        return ServerConnection(self.idle, self.upstream.reactor, self.upstream.clock)
