@@ -1,4 +1,4 @@
-"""etc/pylb.service and Dockerfile: do they start what there is to start, with the rights that it needs?"""
+"""etc/pylb.service, Dockerfile and Makefile: do they start what there is to start, with the rights that it needs?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.config import load
 from pylb.config.scalars import duration
 from pylb.model import Config
 from pylb.tap import Options
@@ -19,15 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class CommandTestCase(SynchronousTestCase):
-    def assert_serves(self, command: list[str]) -> None:
-        """It is twistd in the foreground, without a pid file, with pylb's configuration where packages have theirs."""
+    def assert_serves(self, command: list[str], config: str = "/etc/pylb/lb.yaml", demo: bool = False) -> None:
+        """It is twistd in the foreground, without a pid file, with pylb and this configuration."""
         program, *arguments = command
         self.assertEqual(Path(program).name, "twistd")
         twistd = ServerOptions()
         twistd.parseOptions(arguments)
         self.assertEqual((twistd["nodaemon"], twistd["pidfile"], twistd.subCommand), (True, "", "pylb"))
         self.assertIsInstance(twistd.subOptions, Options)
-        self.assertEqual((twistd.subOptions["config"], twistd.subOptions["demo"]), ("/etc/pylb/lb.yaml", 0))
+        self.assertEqual((twistd.subOptions["config"], bool(twistd.subOptions["demo"])), (config, demo))
 
 
 class ServiceTests(CommandTestCase):
@@ -70,3 +71,17 @@ class DockerTests(CommandTestCase):
     def test_user(self) -> None:
         """It does not run as root."""
         self.assertEqual([line for line in self.lines if line.startswith("USER ")], ["USER pylb"])
+
+
+class MakefileTests(CommandTestCase):
+    """Makefile."""
+
+    def test_run(self) -> None:
+        """`make run` starts the demo, which loads and needs no rights."""
+        text = (ROOT / "Makefile").read_text(encoding="utf-8")
+        [command] = re.findall(r"^run:.*\n\t@exec (.*)$", text, re.M)
+        self.assert_serves(shlex.split(command), "etc/demo.yaml", demo=True)
+        config = load(str(ROOT / "etc" / "demo.yaml"))
+        addresses = [address for listener in config.listeners.values() for address in listener.listen]
+        self.assertEqual({str(address).rpartition(":")[0] for address in addresses}, {"127.0.0.1"})
+        self.assertGreater(min(address.port for address in addresses), 1023)
