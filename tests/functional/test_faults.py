@@ -170,8 +170,8 @@ class DescriptorTests(Rig):
         server = self.server(lambda: Site(SlowPage()))
         port = free_port()
         program = await self.pylb(
-            prelude="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (84, 84))\n",
-            pools={"p": {"servers": [server.address]}},
+            prelude="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (88, 88))\n",
+            pools={"p": {"servers": [server.address], "keepalive": {"connections": 2}}},
             listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
         )
         self.assertIn("room for 10 connections", program.said)
