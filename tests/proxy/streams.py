@@ -43,6 +43,11 @@ def address_of(port: IListeningPort) -> Address:
 
 def deaf_address(case: TestCase) -> InetAddress:
     """Where connections are neither accepted nor refused, until the end of the test."""
+    return InetAddress(*deaf_socket(case).getsockname())
+
+
+def deaf_socket(case: TestCase) -> socket.socket:
+    """The same; once it is closed, they are refused at their next attempt, which the kernel makes after a second."""
     sock = socket.socket()
     case.addCleanup(sock.close)
     sock.bind(("127.0.0.1", 0))
@@ -52,7 +57,7 @@ def deaf_address(case: TestCase) -> InetAddress:
         case.addCleanup(queued.close)
         queued.setblocking(False)
         queued.connect_ex(sock.getsockname())
-    return InetAddress(*sock.getsockname())
+    return sock
 
 
 def data(megabytes: float) -> bytes:
@@ -280,6 +285,7 @@ class Exchanges:
         await self.serve(ServerSpec(address=dead_address(self), down=True))
         client = await self.client()
         await until(lambda: client.lost)
+        await self.over()
         self.assertEqual((client.clean, self.pool.refused, self.records[0].status), (True, 1, 502))
         self.assertEqual(self.records[0].tries, [])
 

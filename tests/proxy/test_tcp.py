@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from functools import partial
 
@@ -12,13 +13,14 @@ from twisted.internet.task import Clock
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
-from pylb.model import ServerSpec
+from pylb.model import InetAddress, ServerSpec
 from tests.backends import Peer, dead_address, echo, round_trips, until
 from tests.proxy.streams import (
     Exchanges,
     StreamCase,
     data,
     deaf_address,
+    deaf_socket,
     digest,
     greeting,
     options,
@@ -107,6 +109,12 @@ class ExchangeTests(Exchanges, StreamCase):
 class EarlyTests(StreamCase):
     """Before the server is reached.  A listener that accepts nobody keeps pylb waiting."""
 
+    async def proxy_when_told(self, backend) -> socket.socket:
+        """A server that cannot be reached until the socket is closed, and then `backend`."""
+        deaf = deaf_socket(self)
+        await self.proxy(InetAddress(*deaf.getsockname()), backend)
+        return deaf
+
     async def proxy_to(self, backend, **asked: object) -> None:
         """A server that cannot be reached for now, and then `backend`."""
         await self.proxy(deaf_address(self), backend, connect_timeout=0.2, **asked)
@@ -114,22 +122,24 @@ class EarlyTests(StreamCase):
     async def test_kept(self) -> None:
         """What the client sends before its server is reached is sent on."""
         backend = await self.backend()
-        await self.proxy_to(backend)
+        deaf = await self.proxy_when_told(backend)
         client = await self.client()
         client.transport.write(b"early ")
         await until(lambda: len(self.connections) and self.held == 6)
         client.transport.write(b"bird")
+        await until(lambda: self.held == 10)
+        deaf.close()
         await (await backend.peer()).hears(b"early bird")
 
     async def test_bounded(self) -> None:
         """It is kept up to a bound, where reading pauses, and all of it arrives."""
         backend = await self.backend()
-        await self.proxy_to(backend)
+        deaf = await self.proxy_when_told(backend)
         client = await self.client()
         client.transport.write(sent := data(20))
         await until(lambda: len(self.connections) and self.held >= 64 * 1024)
-        await round_trips()
-        self.assertLessEqual(self.held, 128 * 1024)
+        self.assertLessEqual(await self.settled(), 128 * 1024)
+        deaf.close()
         server = await backend.peer()
         await until(lambda: len(server.heard) == len(sent))
         self.assertEqual(digest(server.heard), digest(sent))
@@ -172,6 +182,7 @@ class EarlyTests(StreamCase):
         await self.proxy(deaf_address(self), connect_timeout=0.05)
         client = await self.client()
         await until(lambda: client.lost)
+        await self.over()
         self.assertEqual((client.clean, self.records[0].status, self.pool.servers[0].failures), (True, 504, 1))
 
     async def test_waiting_is_not_idleness(self) -> None:
@@ -205,6 +216,7 @@ class NextUpstreamTests(StreamCase):
         await self.proxy(dead_address(self), backend, next_upstream=False)
         client = await self.client()
         await until(lambda: client.lost)
+        await self.over()
         self.assertEqual((bytes(client.heard), client.clean, self.records[0].status), (b"", True, 502))
 
     async def test_tries(self) -> None:
@@ -213,6 +225,7 @@ class NextUpstreamTests(StreamCase):
         await self.proxy(dead_address(self), dead_address(self), backend, next_upstream_tries=2)
         client = await self.client()
         await until(lambda: client.lost)
+        await self.over()
         self.assertEqual(len(self.records[0].tries), 2)
 
 

@@ -367,6 +367,7 @@ class ServerSideTests(TLSCase):
         await self.proxy(await self.tls_backend("other.test"), upstream_tls=self.client_tls())
         client = await self.client()
         await until(lambda: client.lost)
+        await self.over()
         self.assertEqual((self.records[0].status, self.pool.servers[0].failures), (502, 1))
 
     async def test_unverified(self) -> None:
