@@ -232,6 +232,8 @@ class ChunkedBody:
         if end < 0:
             if len(data) - at >= MAX_TRAILERS:
                 raise BadHead(400, "trailers too long")
+            if data.count(b"\n", at) != data.count(b"\r\n", at):
+                raise BadHead(400, "line without CRLF")
             return None
         self.trailers = parse_fields(data[at : end + 2])
         self.done = True

@@ -1,10 +1,11 @@
 """What may a client do on its connection, and for how long?
 
-- One request at a time: what comes behind it waits, and reading pauses, until the answer is written.
+- One request at a time: what comes behind it waits until the answer is written, and soon reading pauses.
 - Every wait has an end: for a head as a whole, for the next piece of a body, for the client to read, for its next request.
 - A connection that ends while the client may still be sending is closed in two steps: our end first, and the rest only
   when the client has seen it or some seconds are over.  Closing at once would reset it and destroy the answer.
-- A client that leaves, or half-closes, while it waits for an answer has given up: the request ends with 499.
+- A client that leaves, or half-closes, while it waits for an answer has given up: the request ends with 499.  One that
+  half-closes gets what has been written for it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientConnection"]
 
+#: Bytes behind a request that are read while it is answered, so that the client's end is seen.
+AHEAD = 4096
 
-@implementer(IPushProducer)
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class ClientConnection(Protocol):
     """Faces one client; towards its transport, the producer of the answers."""
 
@@ -80,6 +84,20 @@ class ClientConnection(Protocol):
         elif not self._closing:
             self._pending = self._pending + data if self._pending else data
             self._serve()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more (over TLS its whole connection ends instead)."""
+        if self._tunnel is not None:
+            self._tunnel.client_ended()
+        elif self._closing:
+            self.transport.loseConnection()
+        elif self._request is not None:
+            self._request.client_ended()
+        else:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """Twisted's, when the first of two steps is done."""
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         self._closing = True
@@ -208,7 +226,7 @@ class ClientConnection(Protocol):
             self._refuse(bad.status)
             return
         self._idle = False
-        self._pending = self._reader.rest
+        self._pending = self._reader.take_rest()
         self._request = ClientRequest(self, head, framing, len(raw) + 2)
         self._request.begin()
 
@@ -233,7 +251,7 @@ class ClientConnection(Protocol):
             self._deadline.clear()
 
     def _adjust_reading(self) -> None:
-        wanted = self._closing or self._tunnel is not None or not (self._pending or self._body_held)
+        wanted = self._closing or self._tunnel is not None or not (len(self._pending) > AHEAD or self._body_held)
         if wanted is not self._reading:
             self._reading = wanted
             if wanted:

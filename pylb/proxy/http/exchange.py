@@ -9,6 +9,9 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 - A head that came is the server's success, unless its status is one to be tried elsewhere and there is an elsewhere.
   What goes wrong afterwards is nobody's failure, but the asker sees that the answer is cut.
 - An answer may come before the request's body has ended; when it is whole the rest of that body goes nowhere.
+- A server that closes while the client owes it a part of the body may have lost its patience: it is not blamed, and no
+  other one is kept waiting.
+- A server that was asked for a 100 and answers without may read the body as its next request: its connection ends.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.http.asker import Asker
 from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
 from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
-from pylb.proxy.http.headers import request_bytes, trailer_block
+from pylb.proxy.http.headers import expects_continue, request_bytes, trailer_block
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.upstream import Attempts
@@ -53,6 +56,7 @@ class Exchange:
         "_record",
         "_replay",
         "_server",
+        "_unconfirmed",
         "_upstream",
         "_whole",
         "answer",
@@ -83,6 +87,8 @@ class Exchange:
         #: The body so far as it is sent, while it is worth keeping.
         self._replay: bytearray | None = bytearray()
         self._whole = framing == 0
+        #: The server was asked for a 100 and has not sent it.
+        self._unconfirmed = framing != 0 and expects_continue(head)
         self._informed = 0
         self._kept = False
         self._began = 0.0
@@ -203,6 +209,8 @@ class Exchange:
         if head.status == 101:
             self._switch(head)
             return
+        if head.status == 100:
+            self._unconfirmed = False
         self._informed += 1
         if self._informed > MAX_INTERIM:
             raise BadHead(502, "too many interim answers")
@@ -241,7 +249,7 @@ class Exchange:
     def answer_ends(self, trailers: Fields | None, *, clean: bool) -> None:
         """The answer is whole; `clean` if nothing came behind it and the server has not closed."""
         server, self._server = self._server, None
-        if self._whole:
+        if self._whole and not self._unconfirmed:
             server.finish(clean and self.answer.keep_alive)
         else:
             server.abort()
@@ -253,6 +261,8 @@ class Exchange:
         server, self._server = self._server, None
         if self._kept and not server.heard:
             self._attempts.fresh()
+        elif not self._listening:
+            self._give_up(502)
         else:
             self._failed("error", reason, 502)
 
@@ -280,8 +290,11 @@ class Exchange:
             return
         self._record.tries[-1].status = status
         self._attempts.lease.failed(reason)
-        if kind in self._upstream.next_upstream and self._may_repeat() and self._attempts.again():
-            return
+        if kind not in self._upstream.next_upstream or not self._may_repeat() or not self._attempts.again():
+            self._give_up(status)
+
+    def _give_up(self, status: int) -> None:
+        self._record.tries[-1].status = status
         self._attempts.stop()
         self._asker.answer_fails(status)
 

@@ -39,7 +39,9 @@ MAX_FIELDS: Final = 100
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 _BLOCK = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _VALUE))
-_REQUEST_LINE = re.compile(rb"(%b++) ([\x21\x22\x24-\x7e]++) HTTP/(\d)\.(\d)" % _TOKEN)
+#: Small letters would be another method to us than to a server that does not mind case.
+_METHOD = rb"[!#$%&'*+.^_`|~0-9A-Z-]"
+_REQUEST_LINE = re.compile(rb"(%b++) ([\x21\x22\x24-\x7e]++) HTTP/(\d)\.(\d)" % _METHOD)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: (%b*+))?" % _VALUE)
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]++|\[[0-9A-Fa-f:.]++\])(?::\d{1,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*+)", re.IGNORECASE)

@@ -17,6 +17,7 @@ from pylb.proxy.http.head import Fields, RequestHead, ResponseHead
 __all__ = [
     "UPGRADE_LINES",
     "answer_framing_line",
+    "expects_continue",
     "framing_line",
     "request_bytes",
     "response_bytes",
@@ -55,17 +56,20 @@ _PLAIN_NAME = re.compile(rb"[0-9a-z-]++")
 UPGRADE_LINES = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
 
 
-def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) -> bytes:
-    """The head for the server.  `extra` are further lines (X-Forwarded-*, Upgrade), each with its CRLF.
+def expects_continue(head: RequestHead) -> bool:
+    """Whether the client asks for a 100 before it sends its body.  An HTTP/1.0 client cannot be sent one."""
+    expectations = head.fields.values.get(b"expect")
+    return expectations is not None and head.minor == 1 and [e.lower() for e in expectations] == [b"100-continue"]
 
-    An HTTP/1.0 client cannot be sent a 100, so its Expect ends here.
-    """
+
+def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) -> bytes:
+    """The head for the server.  `extra` are further lines (X-Forwarded-*, Upgrade), each with its CRLF."""
     fields = head.fields
     forward = fields.forward
     if forward is None:
         forward = fields.forward = _travelling(fields, _REQUEST_DROPPED, plain=True)
-    if b"expect" in fields.values and head.minor:
-        extra += b"Expect: %b\r\n" % fields.first(b"expect")
+    if expects_continue(head):
+        extra += b"Expect: 100-continue\r\n"
     if not framing and b"content-length" not in fields.values:
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (head.method, head.target, host, forward, extra)
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (

@@ -6,20 +6,24 @@ certain, so that a client that speaks something else gets an answer and not a ti
 
 from __future__ import annotations
 
+import re
+
 from pylb.proxy.http.head import MAX_BLOCK, MAX_REQUEST_LINE, BadHead, parse_request_line
 
 __all__ = ["HeadReader", "RequestReader"]
 
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n){1,16}")
+
 
 class HeadReader:
-    """Bytes of the next head; `rest` is what came behind it."""
+    """Bytes of the next head."""
 
-    __slots__ = ("_buffer", "_line_seen", "rest")
+    __slots__ = ("_buffer", "_line_seen", "_rest")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._line_seen = False
-        self.rest = b""
+        self._rest = b""
 
     @property
     def started(self) -> bool:
@@ -38,8 +42,13 @@ class HeadReader:
             return None
         self._buffer = b""
         self._line_seen = False
-        self.rest = data[end + 4 :]
+        self._rest = data[end + 4 :]
         return data[: end + 2]
+
+    def take_rest(self) -> bytes:
+        """What came behind the head; nothing of it is kept."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def _check(self, data: bytes) -> None:
         line_end = data.find(b"\r\n")
@@ -58,15 +67,14 @@ class HeadReader:
 
 
 class RequestReader(HeadReader):
-    """Also passes over empty lines before the request line, which old clients send behind a body."""
+    """Also passes over a few empty lines before the request line, which old clients send behind a body."""
 
     __slots__ = ()
 
     def feed(self, data: bytes) -> bytes | None:
         if not self._line_seen and (self._buffer or data)[:1] == b"\r":
             data, self._buffer = self._buffer + data, b""
-            while data.startswith(b"\r\n"):
-                data = data[2:]
+            data = _EMPTY_LINES.sub(b"", data, count=1)
         return super().feed(data)
 
     def _check_line(self, line: bytes) -> None:

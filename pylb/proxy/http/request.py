@@ -123,6 +123,11 @@ class ClientRequest:
         self._record.status = self._record.status or 499
         self._log()
 
+    def client_ended(self) -> None:
+        """As `client_left`, but what was written may still arrive."""
+        self.client_left()
+        self._cut()
+
     def pause_answer(self) -> None:
         if self._exchange is not None:
             self._exchange.pause_answer()
@@ -172,6 +177,9 @@ class ClientRequest:
 
     def answer_breaks(self) -> None:
         self._log()
+        self._cut()
+
+    def _cut(self) -> None:
         self._connection.cut(flush=self._framing != UNTIL_CLOSE)
 
     def answer_fails(self, status: int) -> None:

@@ -160,7 +160,8 @@ class _WebRequest:
         raise AssertionError("no upgrade was asked for")
 
     def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
-        request = self._request
+        request: Any = self._request
+        request.defaultContentType = None  # twisted.web's own would be text/html
         request.setResponseCode(head.status, head.reason)
         lines = response_lines(head)
         if framing >= 0:

@@ -57,11 +57,12 @@ class ServerConnection(ServerSide):
         self.heard = False
 
     def expect(self, seconds: float) -> None:
-        """The server must do something within this time (0: it need not)."""
-        self._deadline.set(seconds)
+        """The server must do something within this time (0: it need not).  While it is not read it cannot be late."""
+        if not self._paused:
+            self._deadline.set(seconds)
 
     def pause(self) -> None:
-        """Read no more for now; the server cannot be late meanwhile."""
+        """Read no more for now."""
         if not self._paused:
             self._paused = True
             self._deadline.clear()
@@ -78,7 +79,7 @@ class ServerConnection(ServerSide):
         self._tunnel = tunnel
         self._exchange = None
         self._deadline.stop()
-        return self._reader.rest
+        return self._reader.take_rest()
 
     def finish(self, reusable: bool) -> None:
         """The answer is whole: keep the connection if it can be used again."""
@@ -134,11 +135,11 @@ class ServerConnection(ServerSide):
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
         while (raw := self._reader.feed(data)) is not None:
             head = parse_response(raw)
-            data = self._reader.rest
             if head.status >= 200:
-                self._begin_body(exchange, head, data)
+                self._begin_body(exchange, head, self._reader.take_rest())
                 return
             exchange.informed(head)
+            data = self._reader.take_rest()
             if self._exchange is not exchange or not data:
                 return
 

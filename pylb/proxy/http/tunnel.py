@@ -73,6 +73,11 @@ class Tunnel:
         self._record.upstream_bytes_received += len(data)
         self._client.transport.write(data)
 
+    def client_ended(self) -> None:
+        """The client sends no more: flush what is under way either way and close."""
+        self._close(self._server.transport)
+        self._close(self._client.transport)
+
     def client_lost(self) -> None:
         """Flush what the client still had to say and close."""
         self._lost(self._server.transport)
@@ -86,8 +91,11 @@ class Tunnel:
             self._deadline.stop()
             return
         self._ended = True
-        other.unregisterProducer()
-        other.loseConnection()
+        self._close(other)
+
+    def _close(self, side: Any) -> None:
+        side.unregisterProducer()
+        side.loseConnection()
 
     def abort(self) -> None:
         """Close both sides at once."""

@@ -267,6 +267,16 @@ async def settled(condition):
         await turns()
 
 
+async def stalled(rig):
+    """Let bytes travel until the one client takes no more of its answer."""
+    (connection,) = rig.connections._live
+    record = connection._request._record
+    sent = -1
+    while sent != record.upstream_bytes_received or not connection._blocked:
+        sent = record.upstream_bytes_received
+        await turns(50)
+
+
 def reset_socket(peer):
     """Close with RST at once."""
     peer.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -222,6 +222,8 @@ CHUNK_ATTACKS = {
     "endless extension": b"3;" + b"a" * 1000,
     "endless size": b"0" * 1000,
     "many extensions": b"1;%b\r\na\r\n" % (b"x" * 200) * 90,
+    "bare LF for the end": b"0\r\n\n",
+    "bare LF in the trailers": b"0\r\nA: b\n",
     "long trailers": b"0\r\nA: " + b"b" * MAX_TRAILERS,
     "many trailers": b"0\r\n" + b"A:\r\n" * 101 + b"\r\n",
 }

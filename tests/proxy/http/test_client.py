@@ -1,11 +1,14 @@
 """A client's connection: order, deadlines, refusals and how it ends."""
 
+import gc
+
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from pylb.model import Keepalive, Route
-from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, turns
+from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, stalled, turns
 from tests.proxy.http.test_body import CODING_ATTACKS, LENGTH_ATTACKS
+from tests.proxy.http.test_exchange import Source
 
 HEAD = b"\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -63,6 +66,42 @@ class OrderTests(TestCase):
         client = await rig.ask(GET * 1500 + GET.replace(b"/ ", b"/last "))
         await client.until(b"hello")
         self.assertEqual(rig.log.statuses, [404] * 1500 + [200])
+
+    async def test_client_leaves_behind_more(self):
+        """A client that leaves is noticed also if something of its next request waits."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET + b"G")
+        server, _ = await backend.request()
+        client.close()
+        await server.all()
+        self.assertEqual(rig.log.statuses, [499])
+
+    async def test_long_pipeline(self):
+        """But only so much of what waits is read."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET)
+        await backend.request()
+        source = Source(client, 30_000_000, b"")
+        await source.stalled()
+        (connection,) = rig.connections._live
+        self.assertLess(len(connection._pending), 128 * 1024)
+
+    async def test_idle_holds_little(self):
+        """A connection that is kept, on either side, keeps nothing of what has passed."""
+        body = b"x" * 60_000
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        server = await backend.accepted()
+        await server.until(body)
+        server.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await client.until(body)
+        await turns(3)
+        self.assertEqual(len(rig.idle), 1)
+        (connection,) = rig.connections._live
+        self.assertLess(reachable_bytes([connection, *rig.idle._since]), 8 * 1024)
 
     async def test_slow_head(self):
         """A head that comes byte by byte is a head."""
@@ -211,14 +250,19 @@ class DeadlineTests(TestCase):
         await client.until(b"hello")
 
 
-async def stalled(rig):
-    """Let bytes travel until the one request gets no more of its answer."""
-    (connection,) = rig.connections._live
-    record = connection._request._record
-    sent = -1
-    while sent != record.upstream_bytes_received:
-        sent = record.upstream_bytes_received
-        await turns(50)
+def reachable_bytes(roots):
+    """How many bytes these objects of pylb hold, by whatever way."""
+    seen, total, todo = set(), 0, list(roots)
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, bytes | bytearray):
+            total += len(item)
+        elif isinstance(item, dict | list | tuple) or type(item).__module__.startswith("pylb.proxy.http"):
+            todo += gc.get_referents(item)
+    return total
 
 
 class RefusalTests(TestCase):
@@ -280,6 +324,84 @@ class RefusalTests(TestCase):
         await settled(lambda: client.reason is not None or endless.sent > 10)
         rig.time.advance(6)
         await settled(lambda: not len(rig.connections))
+
+
+class HalfCloseTests(TestCase):
+    """A client may close its sending side alone."""
+
+    timeout = 20
+
+    async def half_close(self, rig, data):
+        client = await rig.ask(data)
+        client.transport.loseWriteConnection()
+        return client
+
+    async def test_refused(self):
+        """It gets its refusal all the same."""
+        rig = Rig(self, Backend(self))
+        client = await self.half_close(rig, b"junk\r\n\r\n")
+        self.assertTrue((await client.all()).endswith(b"400 Bad Request\n"))
+
+    async def test_answered(self):
+        """It gets what was answered before."""
+        rig = Rig(self, Backend(self), routes=[Route(exact="/x", pool="p")])
+        client = await self.half_close(rig, GET)
+        self.assertTrue((await client.all()).endswith(b"404 Not Found\n"))
+        self.assertEqual(rig.log.statuses, [404])
+
+    async def test_too_large(self):
+        """It gets its 413 though it has sent on."""
+        rig = Rig(self, Backend(self), client_max_body_size=1)
+        client = await self.half_close(rig, POST + b"0123456789")
+        self.assertTrue((await client.all()).endswith(b"413 Content Too Large\n"))
+
+    async def test_waiting(self):
+        """If it waits for an answer, it has given up."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET)
+        server, _ = await backend.request()
+        client.transport.loseWriteConnection()
+        await server.all()
+        self.assertEqual((await client.all(), rig.log.statuses), (b"", [499]))
+
+    async def test_half_an_answer(self):
+        """It gets what there is of an answer, and sees that it is cut also when only the end could tell."""
+        for version, reset in ((b"1.1", False), (b"1.0", True)):
+            backend = Backend(self)
+            rig = Rig(self, backend)
+            client = await rig.ask(GET.replace(b"1.1", version))
+            server, _ = await backend.request()
+            server.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            await client.until(b"abc")
+            client.transport.loseWriteConnection()
+            await client.all()
+            await server.all()
+            self.assertEqual((rig.log.statuses, client.was_reset), ([200], reset))
+
+    async def test_does_not_read(self):
+        """It has send_timeout to take what is left."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET)
+        client.transport.pauseProducing()
+        server, _ = await backend.request()
+        (connection,) = rig.connections._live
+        connection.transport.write(b"x" * 30_000_000)  # more than the kernel takes
+        client.transport.loseWriteConnection()
+        await server.all()
+        await turns(3)
+        self.assertEqual(len(rig.connections), 1)
+        rig.time.advance(61)
+        await settled(lambda: not len(rig.connections))
+
+    async def test_idle(self):
+        """Between two requests, or within a head, it is just closed."""
+        rig = Rig(self, Backend(self))
+        for data in (b"", GET[:-2]):
+            client = await self.half_close(rig, data)
+            self.assertEqual(await client.all(), b"")
+        self.assertEqual(rig.log.statuses, [])
 
 
 class Endless:

@@ -251,18 +251,30 @@ class ReplayTests(TestCase):
     async def test_half_body(self):
         """A body that has come in part is sent again, and goes on where it was."""
         bad, good = Backend(self), Backend(self)
-        client = await Rig(self, bad, good).ask(
+        client = await Rig(self, bad, good, next_upstream=frozenset({"invalid_header"})).ask(
             b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
         )
         server = await bad.accepted()
         await server.until(b"abc\r\n")
-        server.close()
+        server.send(b"nonsense\r\n\r\n")
         server, _ = await good.request()
         await server.until(b"3\r\nabc\r\n")
         client.send(b"2\r\nde\r\n0\r\n\r\n")
         self.assertEqual(await server.until(b"0\r\n\r\n"), b"2\r\nde\r\n0\r\n\r\n")
         server.send(HELLO)
         await client.until(b"hello")
+
+    async def test_client_keeps_servers_waiting(self):
+        """A server that closes while the client owes it the rest of a body is not blamed, and no other is kept waiting."""
+        impatient, good = Backend(self), Backend(self)
+        rig = Rig(self, impatient, good)
+        client = await rig.ask(put(b"12345")[:-4])
+        server, _ = await impatient.request()
+        await settled(lambda: server.received == b"1")
+        server.close()
+        await client.until(b"502 Bad Gateway\n")
+        self.assertEqual([server.failures for server in rig.pool.servers], [0, 0])
+        self.assertEqual((rig.log.records[0].tries[0].status, good.peers), (502, []))
 
     async def test_long_body(self):
         """A body of more than 64 KiB is not kept: its request is not sent again."""

@@ -47,7 +47,12 @@ class RequestLineTests(SynchronousTestCase):
 
     def test_unknown_method(self):
         """Any token is a method."""
-        self.assertEqual(request(b"M-SEARCH!x / HTTP/1.1").method, b"M-SEARCH!x")
+        self.assertEqual(request(b"M-SEARCH!1 / HTTP/1.1").method, b"M-SEARCH!1")
+
+    def test_lower_case(self):
+        """Methods with small letters are none: `trace` could be TRACE to a server, and `head` an answer with a body."""
+        for method in (b"get", b"trace", b"connect", b"Head"):
+            self.assertEqual(refusal(method + b" / HTTP/1.1"), 400)
 
     def test_refused_methods(self):
         """CONNECT and TRACE are refused with 405."""

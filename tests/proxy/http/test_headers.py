@@ -62,6 +62,17 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(travelling(block), b"Expect: 100-continue\r\n\r\n")
         self.assertNotIn(b"Expect", request(block, line=b"GET / HTTP/1.0"))
 
+    def test_other_expectations(self):
+        """Only one `100-continue`, in whatever case, goes on: of another nobody knows what a server makes of it."""
+        self.assertEqual(travelling(b"Expect: 100-Continue\r\n"), b"Expect: 100-continue\r\n\r\n")
+        for block in (
+            b"Expect: x\r\n",
+            b"Expect: 100-continue, x\r\n",
+            b"Expect:\r\n",
+            b"Expect: 100-continue\r\n" * 2,
+        ):
+            self.assertEqual(travelling(block), b"\r\n")
+
     def test_same_block_again(self):
         """A block that was seen before is written the same."""
         self.assertEqual(request(b"Again: 1\r\n"), request(b"Again: 1\r\n"))

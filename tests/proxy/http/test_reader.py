@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.proxy.http.head import MAX_BLOCK, MAX_REQUEST_LINE, BadHead
+from pylb.proxy.http.head import MAX_BLOCK, MAX_REQUEST_LINE, BadHead, parse_request
 from pylb.proxy.http.reader import HeadReader, RequestReader
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -28,13 +28,13 @@ class HeadReaderTests(SynchronousTestCase):
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
             heads = [head for head in map(reader.feed, pieces) if head is not None]
             self.assertEqual(heads, [HEAD])
-            self.assertEqual(reader.rest, data[len(HEAD) + 2 : cut] if cut >= len(HEAD) + 2 else b"rest")
+            self.assertEqual(reader.take_rest(), data[len(HEAD) + 2 : cut] if cut >= len(HEAD) + 2 else b"rest")
 
     def test_one_after_another(self):
         """A reader is used for all heads of a connection."""
         reader = RequestReader()
         self.assertEqual((reader.feed(HEAD + b"\r\n" + HEAD), reader.started), (HEAD, False))
-        self.assertEqual((reader.feed(reader.rest), reader.started), (None, True))
+        self.assertEqual((reader.feed(reader.take_rest()), reader.started), (None, True))
         self.assertEqual(reader.feed(b"\r\n"), HEAD)
 
     def test_empty_lines_before(self):
@@ -43,6 +43,20 @@ class HeadReaderTests(SynchronousTestCase):
             self.assertEqual(RequestReader().feed(data + b"\r\n"), HEAD)
             self.assertIsNone(refusal(data))
         self.assertEqual(HeadReader().feed(b"\r\n\r\n"), b"\r\n")
+
+    def test_many_empty_lines(self):
+        """A few of them, that is: more are refused, without a copy of the rest for each."""
+        self.assertEqual(RequestReader().feed(b"\r\n" * 16 + HEAD + b"\r\n"), HEAD)
+        for data in (b"\r\n" * 17, b"\r\n" * 17 + HEAD + b"\r\n", b"\r\n" * 30_000):
+            with self.assertRaises(BadHead) as caught:
+                parse_request(RequestReader().feed(data))
+            self.assertEqual(caught.exception.status, 400)
+
+    def test_rest_is_taken(self):
+        """What came behind a head is handed over once, and not kept."""
+        reader = RequestReader()
+        reader.feed(HEAD + b"\r\nrest")
+        self.assertEqual((reader.take_rest(), reader.take_rest()), (b"rest", b""))
 
     def test_bare_line_feed(self):
         """A line that ends with LF alone is refused at once."""

@@ -83,6 +83,22 @@ class ForwardingTests(TestCase):
         await client.until(b"hello")
         self.assertEqual(rig.log.statuses, [200])
 
+    async def test_expect_not_confirmed(self):
+        """Without a 100 nobody knows whether a server reads the body or takes it for its next request: no use afterwards."""
+        ask = b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\nhi"
+        interim = b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"
+        for answers, kept in ((HELLO, 0), (interim[0] + HELLO, 0), (interim[1] + HELLO, 1)):
+            backend = Backend(self)
+            rig = Rig(self, backend)
+            client = await rig.ask(ask)
+            server = await backend.accepted()
+            await server.until(b"hi")
+            server.send(answers)
+            await client.until(b"hello")
+            self.assertEqual(len(rig.idle), kept)
+            if not kept:
+                await server.all()
+
     async def test_early_hints(self):
         """Other interim answers are passed on too, with their headers, and the final one follows."""
         backend = Backend(self, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\n\r\n" + HELLO)

@@ -163,6 +163,12 @@ class ResourceTests(TestCase):
         await turns(3)
         self.assertEqual(client.received, b"")
 
+    async def test_no_content_type(self):
+        """An answer without a type stays without one."""
+        self.serve(Backend(self, HELLO))
+        client = await self.ask(GET)
+        self.assertNotIn(b"content-type", (await client.until(b"hello")).lower())
+
     async def test_retry(self):
         """Retries are those of a listener."""
         bad, good = Closing(self), Backend(self, HELLO)

@@ -1,8 +1,12 @@
 """A connection to a server: when it is used again, and when not."""
 
-from twisted.trial.unittest import TestCase
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.model import Keepalive
+from pylb.proxy.http.idle import IdleConnections
+from pylb.proxy.http.server import ServerConnection
+from tests.fakes import FakeTransport
 from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, turns
 
 
@@ -100,3 +104,32 @@ class IdleTests(TestCase):
         rig.time.advance(50)
         await turns(3)
         self.assertEqual(len(rig.idle), 1)
+
+
+class Late:
+    """An exchange whose server is late."""
+
+    late = 0
+
+    def server_late(self):
+        self.late += 1
+
+
+class PauseTests(SynchronousTestCase):
+    def test_not_late(self):
+        """A server that is not read cannot be late, whatever is expected meanwhile; its time begins anew afterwards."""
+        clock, exchange = Clock(), Late()
+        idle = IdleConnections(Keepalive(), clock, clock.seconds)
+        connection = ServerConnection(idle, clock, clock.seconds)
+        connection.makeConnection(FakeTransport(connection))
+        connection.begin(exchange, b"PUT")
+        connection.expect(5)
+        connection.pause()
+        connection.expect(5)
+        clock.advance(6)
+        self.assertEqual(exchange.late, 0)
+        connection.resume(5)
+        clock.advance(4)
+        self.assertEqual(exchange.late, 0)
+        clock.advance(1)
+        self.assertEqual(exchange.late, 1)

@@ -80,6 +80,17 @@ class TunnelTests(TestCase):
         server.close()
         self.assertEqual(len(await client.all()), 300_000)
 
+    async def test_client_ends(self):
+        """A client that sends no more ends the tunnel; what is under way arrives on both sides."""
+        client, server = await self.tunnel()
+        server.send(b"s" * 100_000)
+        await client.until(b"s")
+        client.send(b"c" * 100_000)
+        client.transport.loseWriteConnection()
+        self.assertEqual(len(await server.all()), 100_000)
+        self.assertEqual(set(await client.all()), set(b"s"))
+        await settled(lambda: self.rig.log.records)
+
     async def test_idle(self):
         """A tunnel lives by `timeout` since the last byte either way, not by those of HTTP."""
         client, server = await self.tunnel()
