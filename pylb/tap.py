@@ -70,8 +70,9 @@ def makeService(options: Options) -> IService:
 
 def _services(balancer: LoadBalancer, demo: bool) -> IService:
     services = MultiService()
-    balancer.setServiceParent(services)
+    # Services start in this order: from the first look-up on a signal finds its answer.
     Signals(balancer, balancer.reactor).setServiceParent(services)
+    balancer.setServiceParent(services)
     if demo:
         from pylb.demo import Demo
 

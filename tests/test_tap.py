@@ -91,7 +91,9 @@ class MakeServiceTests(SynchronousTestCase):
         verifyObject(IService, services)
         with socket.create_connection(("127.0.0.1", port)):
             self.assertTrue((self.folder / "s.sock").is_socket())
-        services.services[0].close()
+        signals, balancer = services.services
+        self.assertIsInstance(signals, Signals, "they are answered before anything else begins")
+        balancer.close()
 
     def test_unreadable(self):
         """Each is one line that begins with the file's whole path."""
@@ -130,7 +132,7 @@ class MakeServiceTests(SynchronousTestCase):
             self.refused(nodaemon=False),
             f"{self.path.absolute()}: access_log.path: a daemon has no standard output: name a file, or use twistd -n",
         )
-        self.made().services[0].close()
+        self.made().services[1].close()
 
     def test_access_log(self):
         self.config(free_port(), "access_log: {path: nowhere/access.log}")
