@@ -17,6 +17,7 @@ from typing import ClassVar, Literal, TypeAlias
 __all__ = [
     "AccessLog",
     "Address",
+    "Balance",
     "Certificate",
     "Config",
     "HttpListener",
@@ -102,12 +103,24 @@ class UpstreamTLS:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """How to choose among the servers that can be used."""
+
+    method: Literal["round_robin", "least_conn", "ip_hash", "hash", "random"] = "round_robin"
+    #: `hash`: text with nginx's variables in it, and whether few keys move when servers come and go (ketama).
+    key: str = ""
+    consistent: bool = False
+    #: `random`: draw two, and take the one that this method would.
+    two: Literal["least_conn"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """Servers and how to choose among them."""
 
     name: str
     servers: tuple[ServerSpec, ...]
-    balance: Literal["round_robin"] = "round_robin"
+    balance: Balance = field(default_factory=Balance)
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
 

@@ -1,4 +1,4 @@
-"""Which variables may the format of an access log name, and is a given text a format?
+"""Which variables may the format of an access log or the key of a hash name, and is a given text one?
 
 The words are nginx's wherever the meaning is nginx's; `$listener` and `$pool` are ours.  A format is one of the names
 in `FORMATS`, or a template: text with `$name` or `${name}` in it, at least one of them.  `pylb.config` asks
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from pylb.words import did_you_mean, quoted
 
-__all__ = ["FORMATS", "VARIABLES", "check_format", "split_template"]
+__all__ = ["FORMATS", "KEY_VARIABLES", "VARIABLES", "check_format", "check_key", "split_template"]
 
 #: The formats that have a name.
 FORMATS = ("combined", "json")
@@ -50,6 +50,14 @@ VARIABLES = frozenset(
     }
 )
 
+#: What the key of a hash may be made of, by protocol; HTTP also has `$http_NAME`, `$cookie_NAME` and `$arg_NAME`.
+KEY_VARIABLES = {
+    "tcp": frozenset({"remote_addr", "remote_port"}),
+    "udp": frozenset({"remote_addr", "remote_port"}),
+    "http": frozenset({"args", "host", "remote_addr", "remote_port", "request_method", "request_uri", "uri"}),
+}
+_NAMED = re.compile(r"(?:http|cookie|arg)_\w+", re.ASCII)
+
 _VARIABLE = re.compile(r"\$(\{\w+\}|\w*)", re.ASCII)
 
 
@@ -70,6 +78,26 @@ def check_format(text: str) -> str | None:
     if not names:
         return f"{quoted(text)} is neither a format nor a template of variables{did_you_mean(text, FORMATS)}"
     return "; ".join(_mistakes(text, names)) or None
+
+
+def check_key(text: str, protocol: str | None = None) -> str | None:
+    """What is wrong with `text` as the key of a hash for a protocol, or for any, in words; None if nothing is."""
+    protocols = list(KEY_VARIABLES) if protocol is None else [protocol]
+    _, names = split_template(text)
+    if not names:
+        return f"the key {quoted(text)} is the same for all: name a variable, such as $remote_addr"
+    for name in names:
+        if not name:
+            return 'a "$" without the name of a variable'
+        if not any(_in_key(name, spoken) for spoken in protocols):
+            known = sorted({f"${word}" for spoken in protocols for word in KEY_VARIABLES[spoken]})
+            who = "no protocol has a" if protocol is None else f"{protocol} has no"
+            return f"{who} {quoted(f'${name}')}{did_you_mean(f'${name}', known)}"
+    return None
+
+
+def _in_key(name: str, protocol: str) -> bool:
+    return name in KEY_VARIABLES[protocol] or (protocol == "http" and _NAMED.fullmatch(name) is not None)
 
 
 def _mistakes(text: str, names: Iterable[str]) -> Iterator[str]:

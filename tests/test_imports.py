@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "variables": {"words"},
     "words": set(),
     "config": BOTTOM,
-    "balance": {"model"},
+    "balance": BOTTOM,
     "capacity": {"model"},
     "fortunes": {"balance", "model"},
     "proxy": PROXY,

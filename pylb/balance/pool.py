@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from math import inf
+from random import Random
 from typing import Protocol
 
 from pylb.balance.health import CALM, Change
-from pylb.balance.methods import METHODS
+from pylb.balance.methods import METHODS, IWatchesLoad, Tools
+from pylb.balance.request import Request, compile_key, network
 from pylb.balance.server import Server
-from pylb.model import PoolSpec
+from pylb.model import Balance, PoolSpec
 
 __all__ = ["Lease", "NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
 
@@ -88,19 +90,31 @@ class Lease:
             server.health.abandoned(self._epoch, self._picked)
         if not server.usable:
             self._pool._released(server)
+        elif self._pool._watches_load:
+            self._pool._tier_of[server].load_changed(server)
 
     def __repr__(self) -> str:
         return f"<Lease of {self.server.name}{', released' if self._released else ''}>"
 
 
+def _ignore(server: Server) -> None:
+    """What a method that does not watch the load does about it."""
+
+
 class _Tier:
     """The primaries or the backups: a method and how many of its servers are usable."""
 
-    __slots__ = ("backup", "method", "usable")
+    __slots__ = ("backup", "load_changed", "method", "usable", "watches_load")
 
-    def __init__(self, servers: Sequence[Server], backup: bool, balance: str) -> None:
+    def __init__(self, servers: Sequence[Server], backup: bool, balance: Balance, tools: Tools) -> None:
         self.backup = backup
-        self.method = METHODS[balance]([server for server in servers if server.spec.backup is backup])
+        mine = [server for server in servers if server.spec.backup is backup]
+        self.method = METHODS[balance.method](mine, balance, tools)
+        self.watches_load = IWatchesLoad.providedBy(self.method)
+        #: To be called, if the method watches the load, when that of a usable server changed.
+        self.load_changed: Callable[[Server], None] = (
+            IWatchesLoad(self.method).load_changed if self.watches_load else _ignore
+        )
         self.usable = 0
 
     def refresh(self, server: Server, now: float) -> None:
@@ -130,6 +144,7 @@ class Pool:
         servers: Iterable[Server],
         clock: Callable[[], float],
         observer: PoolObserver | None = None,
+        random: Random | None = None,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -138,7 +153,10 @@ class Pool:
         self.refused = 0
         self._clock = clock
         self._observer: PoolObserver = observer or Unobserved()
+        self._tools = Tools(random=random or Random(), key=compile_key(spec.balance.key), address=network)
         self._tiers: tuple[_Tier, ...] = ()
+        #: Whether the methods want to know of each change of load.
+        self._watches_load = False
         self._tier_of: dict[Server, _Tier] = {}
         #: (when, number, server): when to look at an ejected server again; one entry for each of `_awaited`.
         self._returns: list[tuple[float, int, Server]] = []
@@ -154,8 +172,9 @@ class Pool:
         for server in self.servers:
             server.usable = False
         self.servers = list(servers)
-        primaries, backups = (_Tier(self.servers, backup, self.spec.balance) for backup in (False, True))
+        primaries, backups = (_Tier(self.servers, backup, self.spec.balance, self._tools) for backup in (False, True))
         self._tiers = (primaries, backups)
+        self._watches_load = primaries.watches_load
         self._tier_of = {server: backups if server.spec.backup else primaries for server in self.servers}
         self._returns = []
         self._awaited = set()
@@ -169,7 +188,7 @@ class Pool:
             if changed:
                 self._judged(server, health.forgive(), "no other server is left", now)
 
-    def acquire(self, request: object | None = None, after: Lease | None = None) -> Lease:
+    def acquire(self, request: Request | None = None, after: Lease | None = None) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
         Raises NoServerAvailable when none is usable, or all that are were tried.  The first is counted as refused, unless
@@ -194,6 +213,8 @@ class Pool:
         else:
             if server.spec.max_conns:
                 self._refresh(server, now)
+            if self._watches_load and server.usable:
+                self._tier_of[server].load_changed(server)
             if self._refusing and now - self._refused_at >= CALM:
                 self._refusing = False
                 self._observer.pool_changed(self, True, f"{server.name} serves")

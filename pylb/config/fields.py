@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Never, TypeAlias
+from typing import Annotated, Any, Never, TypeAlias, get_args, get_type_hints
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from pylb.config import certificates, scalars
-from pylb.model import NEXT_UPSTREAM_HTTP, Address, UnixAddress
-from pylb.variables import check_format
+from pylb.model import NEXT_UPSTREAM_HTTP, Address, Balance, UnixAddress
+from pylb.variables import check_format, check_key
 from pylb.words import did_you_mean, quoted
 
 __all__ = [
     "UNSET",
-    "Balance",
+    "BetterOfTwo",
     "CertificateFile",
     "Count",
     "Duration",
     "FilePath",
     "Flag",
+    "HashKey",
     "InetListen",
     "KeyFile",
     "Listen",
     "LogFormat",
     "LogPath",
+    "Method",
     "MinVersion",
     "Name",
     "Network",
@@ -89,13 +91,27 @@ def _timeout(value: object) -> float:
     return seconds
 
 
-def _balance(value: object) -> str:
-    method = value.get("method") if isinstance(value, dict) else value
-    if method not in METHODS:
-        raise ValueError(f"unknown balancing method {quoted(method)}{did_you_mean(method, METHODS)}")
-    if method != value or method != "round_robin":
+def _method(value: object) -> str:
+    if value not in METHODS:
+        raise ValueError(f"unknown balancing method {quoted(value)}{did_you_mean(value, METHODS)}")
+    if value not in get_args(get_type_hints(Balance)["method"]):
         raise NotSupportedYet
-    return method
+    return str(value)
+
+
+def _hash_key(value: object) -> str:
+    text = scalars.text(value)
+    if mistake := check_key(text):
+        raise ValueError(mistake)
+    return text
+
+
+def _better_of_two(value: object) -> str:
+    if value == "least_time":
+        raise NotSupportedYet
+    if value != "least_conn":
+        raise ValueError(f"of two servers least_conn can choose, not {quoted(value)}")
+    return value
 
 
 def _one_worker(value: object) -> int:
@@ -209,7 +225,9 @@ ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name)]
 ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address)]
 Listen: TypeAlias = Annotated[Address, PlainValidator(_listen)]
 InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only)]
-Balance: TypeAlias = Annotated[str, PlainValidator(_balance)]
+Method: TypeAlias = Annotated[str, PlainValidator(_method)]
+HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key)]
+BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(_better_of_two)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3"))]
 LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path)]
 LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format)]

@@ -16,6 +16,7 @@ from pylb.config import scalars
 from pylb.config.document import Document
 from pylb.config.mistakes import Mistake, Path
 from pylb.model import Address, InetAddress
+from pylb.variables import KEY_VARIABLES, check_key
 from pylb.words import did_you_mean, quoted
 
 __all__ = ["disagreements"]
@@ -55,6 +56,7 @@ def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake
     yield from chain.from_iterable(map(_about_pool, pools))
     yield from chain.from_iterable(map(_about_http, listeners))
     yield from _about_udp(listeners, {pool.name: pool for pool in pools})
+    yield from _about_keys(listeners, pools)
     yield from _same_address(listeners)
     if complete:
         yield from _unknown_pools(listeners, {pool.name for pool in pools})
@@ -131,6 +133,33 @@ def _about_udp(listeners: Iterable[_Part], pools: dict[str, _Part]) -> Iterator[
             yield listener.mistake(text, "pool")
         if "tls" in pool.keys:
             yield listener.mistake(f'the pool {quoted(pool.name)} has "tls", which is for streams', "pool")
+
+
+def _about_keys(listeners: Iterable[_Part], pools: Iterable[_Part]) -> Iterator[Mistake]:
+    """The key of a hash must be made of what every protocol has that uses the pool."""
+    users: defaultdict[str, set[str]] = defaultdict(set)
+    for listener in listeners:
+        protocol = listener.keys.get("protocol")
+        for name in _pools_of(listener):
+            if isinstance(protocol, str) and protocol in KEY_VARIABLES:
+                users[name].add(protocol)
+    for pool in pools:
+        balance = pool.keys.get("balance")
+        key = balance.get("key") if isinstance(balance, dict) else None
+        if not isinstance(key, str) or check_key(key):
+            continue
+        for protocol in sorted(users[pool.name]):
+            if mistake := check_key(key, protocol):
+                yield pool.mistake(mistake, "balance", "key")
+
+
+def _pools_of(listener: _Part) -> Iterator[str]:
+    """The names of the pools that a listener uses."""
+    routes = [route for _, route in listener.items("routes")]
+    for holder in (listener.keys, *routes):
+        name = holder.get("pool") if isinstance(holder, dict) else None
+        if isinstance(name, str):
+            yield name
 
 
 def _unknown_pools(listeners: Iterable[_Part], known: set[str]) -> Iterator[Mistake]:

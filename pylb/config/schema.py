@@ -14,16 +14,18 @@ from pylb import model
 from pylb.config import certificates
 from pylb.config.fields import (
     UNSET,
-    Balance,
+    BetterOfTwo,
     CertificateFile,
     Count,
     Duration,
     Flag,
+    HashKey,
     InetListen,
     KeyFile,
     Listen,
     LogFormat,
     LogPath,
+    Method,
     MinVersion,
     Name,
     Network,
@@ -58,6 +60,10 @@ def _filled(items: list[_T]) -> list[_T]:
 
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
+
+
+def _by_name(value: object) -> object:
+    return value if isinstance(value, dict) else {"method": value}
 
 
 def _long_form(value: object) -> object:
@@ -110,12 +116,34 @@ class UpstreamTLSForm(Form):
         return self
 
 
+class BalanceForm(Form):
+    """How to choose; the name of a method alone is short for a mapping with it."""
+
+    builds = model.Balance
+
+    method: Method
+    key: HashKey = UNSET
+    consistent: Flag = UNSET
+    two: BetterOfTwo = UNSET
+    inflight: NotYet = UNSET
+    metric: NotYet = UNSET
+
+    @model_validator(mode="after")
+    def _keys_of_the_method(self) -> BalanceForm:
+        for key, method in (("key", "hash"), ("consistent", "hash"), ("two", "random")):
+            if getattr(self, key) is not UNSET and self.method != method:
+                raise ValueError(f"{quoted(key)} belongs to the method {method}, not to {self.method}")
+        if self.method == "hash" and self.key is UNSET:
+            raise ValueError('"key" is missing: what is to be hashed, such as $remote_addr?')
+        return self
+
+
 class PoolForm(Form):
     """Servers, and how to choose among them."""
 
     builds = model.PoolSpec
 
-    balance: Balance = UNSET
+    balance: Annotated[BalanceForm, BeforeValidator(_by_name)] = UNSET
     servers: Annotated[list[Annotated[ServerForm, BeforeValidator(_long_form)]], AfterValidator(_filled)]
     keepalive: KeepaliveForm = UNSET
     tls: UpstreamTLSForm = UNSET

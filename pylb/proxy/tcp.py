@@ -156,7 +156,7 @@ class _Session:
         self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
-        self._attempts = factory.upstream.attempts(None, self._record)
+        self._attempts = factory.upstream.attempts(self._record, self._record)
         self._deadline = Deadline(factory.reactor, factory.clock, self._close)
         self._deadline.set(min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.request import Request
 from pylb.balance.server import Server
 from pylb.proxy.connections import set_options
 from pylb.proxy.dial import Dial, ServerSide, UpstreamError
@@ -48,7 +49,7 @@ class Upstream:
     clock: Callable[[], float]
     tls: ClientTLS | None = None
 
-    def attempts(self, request: object | None, record: Record) -> Attempts:
+    def attempts(self, request: Request, record: Record) -> Attempts:
         """A search on behalf of one client; every try is noted in `record`."""
         return Attempts(self, request, record)
 
@@ -72,7 +73,7 @@ class Attempts:
         "lease",
     )
 
-    def __init__(self, upstream: Upstream, request: object | None, record: Record) -> None:
+    def __init__(self, upstream: Upstream, request: Request, record: Record) -> None:
         #: Held from the first try until `stop`; between two tries the old one is released.
         self.lease: Lease | None = None
         self._upstream = upstream

@@ -10,7 +10,9 @@ from twisted.internet.task import Clock
 from pylb.balance.health import Change
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
-from pylb.model import InetAddress, PoolSpec, ServerSpec
+from pylb.model import Balance, InetAddress, PoolSpec, ServerSpec
+
+LETTERS = "abcdefgh"
 
 
 def server_spec(host: str, weight: int = 1, **asked: Any) -> ServerSpec:
@@ -19,6 +21,18 @@ def server_spec(host: str, weight: int = 1, **asked: Any) -> ServerSpec:
 
 def make_server(host: str, weight: int = 1, **asked: Any) -> Server:
     return Server(server_spec(host, weight, **asked))
+
+
+def make_servers(*weights: int) -> list[Server]:
+    """Servers a, b, c ... of these weights."""
+    return [make_server(letter, weight) for letter, weight in zip(LETTERS, weights, strict=False)]
+
+
+def ready(method: Any, servers: Iterable[Server]) -> Any:
+    """The method, with all of its servers usable."""
+    for server in servers:
+        method.add(server)
+    return method
 
 
 def host(server: Server) -> str:
@@ -42,11 +56,13 @@ class Heard:
 class Bench:
     """A pool on its own clock, driven by one-letter names."""
 
-    def __init__(self, *servers: Server) -> None:
+    def __init__(self, *servers: Server, balance: Any = "round_robin") -> None:
         self.clock = Clock()
         self.heard = Heard()
         # No server: what the specs say is in the servers already.
-        self.pool = Pool(PoolSpec(name="web", servers=()), servers, self.clock.seconds, self.heard)
+        self.pool = Pool(
+            PoolSpec(name="web", servers=(), balance=Balance(method=balance)), servers, self.clock.seconds, self.heard
+        )
 
     def server(self, letter: str) -> Server:
         return next(server for server in self.pool.servers if host(server) == letter)

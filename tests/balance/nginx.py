@@ -1,4 +1,4 @@
-"""nginx's own round robin and failure accounting, written down as plainly as possible: the oracle of the random tests.
+"""nginx's own round robin, least_conn, hash and failure accounting, as plain as possible: the oracle of the tests.
 
 After ngx_http_upstream_round_robin.c, except where pylb differs by design:
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from math import inf
+from zlib import crc32
 
 from pylb.balance.server import Server
 from tests.balance.fakes import host
@@ -62,6 +63,9 @@ class Nginx:
         if best is None:
             return None
         best.current -= total
+        return self._given(best, now)
+
+    def _given(self, best: Peer, now: float) -> Peer:
         if now - best.checked > best.fail_timeout:
             best.checked = now
         best.conns += 1
@@ -78,3 +82,50 @@ class Nginx:
     def free(self, peer: Peer) -> None:
         """The second half: the connection is gone."""
         peer.conns -= 1
+
+
+class NginxLeastConn(Nginx):
+    """The same with `least_conn`: after ngx_http_upstream_least_conn_module.c."""
+
+    def _walk(self, peers: list[Peer], tried: Collection[str], now: float) -> Peer | None:
+        eligible = [peer for peer in peers if peer.name not in tried and peer.eligible(now)]
+        best, many = None, False
+        for peer in eligible:
+            if best is None or peer.conns * best.weight < best.conns * peer.weight:
+                best, many = peer, False
+            elif peer.conns * best.weight == best.conns * peer.weight:
+                many = True
+        if best is None:
+            return None
+        total = 0
+        if many:
+            for peer in [peer for peer in eligible if peer.conns * best.weight == best.conns * peer.weight]:
+                peer.current += peer.weight
+                total += peer.weight
+                if peer.current > best.current:
+                    best = peer
+        best.current -= total
+        return self._given(best, now)
+
+
+class NginxHash(Nginx):
+    """The same with `hash`: after ngx_http_upstream_hash_module.c."""
+
+    def tries(self, key: bytes) -> str:
+        """The peers that one request tries until none is left; each is busy only while it is tried."""
+        names, value, rehash, misses = "", 0, 0, 0
+        slots = [peer for peer in self.primaries for _ in range(peer.weight)]
+        while sum(not peer.down for peer in self.primaries) > len(names):
+            if misses > 20:
+                picked = self.get(names, 0.0)
+                assert picked is not None
+                names += picked.name
+                continue
+            value += crc32((str(rehash).encode() if rehash else b"") + key) >> 16 & 0x7FFF
+            rehash += 1
+            peer = slots[value % len(slots)]
+            if peer.name in names or peer.down:
+                misses += 1
+            else:
+                names += peer.name
+        return names

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pylb.balance.methods import METHODS
 from pylb.balance.pool import NoServerAvailable, Pool, make_pool
 from pylb.balance.server import Server
-from pylb.model import PoolSpec, UnixAddress
+from pylb.model import Balance, PoolSpec, UnixAddress
 from tests.balance.fakes import Bench, host, make_server, server_spec
 
 
@@ -58,7 +58,7 @@ class OrderTests(SynchronousTestCase):
         """A method of one's own can be one function over a list that the pool keeps for it."""
 
         class Last:
-            def __init__(self, servers: object) -> None:
+            def __init__(self, servers: object, balance: object, tools: object) -> None:
                 self.usable: list[Server] = []
                 self.add, self.remove = self.usable.append, self.usable.remove
 
@@ -67,7 +67,7 @@ class OrderTests(SynchronousTestCase):
 
         METHODS["last"] = Last
         self.addCleanup(METHODS.pop, "last")
-        spec = PoolSpec(name="web", servers=(), balance="last")  # type: ignore[arg-type]
+        spec = PoolSpec(name="web", servers=(), balance=Balance(method="last"))  # type: ignore[arg-type]
         pool = Pool(spec, [make_server("a"), make_server("b", max_conns=1)], lambda: 0.0)
         self.assertEqual([host(pool.acquire().server) for _ in range(3)], ["b", "a", "a"])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.balance.methods import METHODS
 from pylb.balance.pool import NoServerAvailable
 from tests.balance.fakes import Bench, make_server
 
@@ -31,9 +32,10 @@ def lines(do: Callable[[], object]) -> int:
     return count
 
 
-def big(count: int, **asked: Any) -> Bench:
+def big(count: int, balance: str = "round_robin", **asked: Any) -> Bench:
     """A pool of `count` servers of three weights."""
-    return Bench(*(make_server(f"host{number}", 1 + number % 3, **asked) for number in range(count)))
+    servers = (make_server(f"host{number}", 1 + number % 3, **asked) for number in range(count))
+    return Bench(*servers, balance=balance)
 
 
 class CostTests(SynchronousTestCase):
@@ -58,6 +60,17 @@ class CostTests(SynchronousTestCase):
     def test_retrying(self) -> None:
         """A retry."""
         self.compare(lambda bench: bench.pool.acquire(after=bench.pool.acquire()))
+
+    def test_every_method(self) -> None:
+        """A request that is served, a retry and leases that stay, with the other methods."""
+
+        def use(bench: Bench) -> None:
+            bench.serve(100)
+            for _ in range(5):
+                bench.pool.acquire(after=bench.pool.acquire())
+
+        for balance in sorted(METHODS):
+            self.compare(use, balance=balance)
 
     def test_refusing(self) -> None:
         """A refusal."""

@@ -58,6 +58,20 @@ class Pools(ConfigTestCase):
         for more in [", server_name: app.example", ", verify: false"]:
             self.load(text % more)
 
+    def test_key_of_a_hash(self) -> None:
+        """It is made of what all protocols have that use the pool."""
+        text = (
+            "pools:\n  a: {servers: [x:1], balance: {method: hash, key: $arg_x}}\n"
+            "  b: {servers: [x:1], balance: {method: hash, key: $remote_addr$remote_port}}\n"
+            "listeners:\n  w: {protocol: http, listen: 81, routes: [{path: /, pool: a}, {path: /b, pool: b}]}\n"
+            "  u: {protocol: udp, listen: 82, pool: b}\n"
+        )
+        self.load(text)
+        self.assertEqual(
+            ['lb.yaml:2:52: pools.a.balance.key: tcp has no "$arg_x"'],
+            self.mistakes(text + "  t: {protocol: tcp, listen: 83, pool: a}\n"),
+        )
+
     def test_udp(self) -> None:
         """Datagrams go to sockets that take datagrams, and are not encrypted."""
         text = (

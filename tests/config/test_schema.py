@@ -91,15 +91,42 @@ class PoolMistakes(_Table):
         self.refuses(
             POOL,
             [
-                ("balance: least_conn", "5:5: pools.a.balance: not supported yet"),
-                ("balance: {method: hash, key: $remote_addr}", "5:5: pools.a.balance: not supported yet"),
+                ("balance: least_time", "5:5: pools.a.balance: not supported yet"),
+                ("balance: {method: least_conn, metric: header}", "5:35: pools.a.balance.metric: not supported yet"),
+                (
+                    "balance: hash",
+                    '5:14: pools.a.balance: "key" is missing: what is to be hashed, such as $remote_addr?',
+                ),
+                (
+                    "balance: {method: random, key: $remote_addr}",
+                    '5:14: pools.a.balance: "key" belongs to the method hash, not to random',
+                ),
+                (
+                    "balance: {method: hash, key: all}",
+                    '5:34: pools.a.balance.key: the key "all" is the same for all: name a variable, such as $remote_addr',
+                ),
+                (
+                    "balance: {method: hash, key: $remote_adr}",
+                    '5:34: pools.a.balance.key: no protocol has a "$remote_adr", did you mean "$remote_addr"?',
+                ),
+                ("balance: {method: hash, key: a$}", '5:34: pools.a.balance.key: a "$" without the name of a variable'),
+                ("balance: {method: random, two: least_time}", "5:31: pools.a.balance.two: not supported yet"),
+                (
+                    "balance: {method: random, two: ip_hash}",
+                    '5:36: pools.a.balance.two: of two servers least_conn can choose, not "ip_hash"',
+                ),
+                (
+                    "balance: {method: least_conn, two: least_conn}",
+                    '5:14: pools.a.balance: "two" belongs to the method random, not to least_conn',
+                ),
+                ("balance: {two: least_conn}", '5:14: pools.a.balance: "method" is missing'),
                 (
                     "balance: rond_robin",
                     '5:14: pools.a.balance: unknown balancing method "rond_robin", did you mean "round_robin"?',
                 ),
                 (
                     "balance: {method: hsh}",
-                    '5:14: pools.a.balance: unknown balancing method "hsh", did you mean "hash"?',
+                    '5:23: pools.a.balance.method: unknown balancing method "hsh", did you mean "hash"?',
                 ),
                 ("balance: best", '5:14: pools.a.balance: unknown balancing method "best"'),
                 ("balance: [x]", "5:14: pools.a.balance: unknown balancing method \"['x']\""),
@@ -403,10 +430,12 @@ class Built(ConfigTestCase):
     def test_pool(self) -> None:
         """The other keys of a pool."""
         pool = self.pool(
-            balance="round_robin",
+            balance={"method": "random", "two": "least_conn"},
             keepalive={"connections": 1, "requests": 2, "time": "3s", "timeout": "4s"},
             tls={"verify": False, "server_name": "a.example"},
         )
+        self.assertEqual(model.Balance(method="random", two="least_conn"), pool.balance)
+        self.assertEqual(model.Balance(method="least_conn"), self.pool(balance="least_conn").balance)
         self.assertEqual(model.Keepalive(connections=1, requests=2, time=3.0, timeout=4.0), pool.keepalive)
         self.assertEqual(model.UpstreamTLS(verify=False, server_name="a.example"), pool.tls)
 

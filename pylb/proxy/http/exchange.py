@@ -28,6 +28,7 @@ from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
 from pylb.proxy.http.headers import expects_continue, request_bytes, trailer_block
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.upstream import HttpUpstream
+from pylb.proxy.http.variables import variable
 from pylb.proxy.upstream import Attempts
 
 __all__ = ["Exchange"]
@@ -82,7 +83,7 @@ class Exchange:
         self._head = head
         self._message = request_bytes(head, framing, host, extra)
         self._framing = framing
-        self._attempts: Attempts = upstream.upstream.attempts(head, record)
+        self._attempts: Attempts = upstream.upstream.attempts(self, record)
         self._server: ServerConnection | None = None
         #: The body so far as it is sent, while it is worth keeping.
         self._replay: bytearray | None = bytearray()
@@ -101,6 +102,11 @@ class Exchange:
     def start(self) -> None:
         """Look for a server; the asker may hear before this returns."""
         self._attempts.start(self._upstream.connection, self._connected, self._unreachable, self._take_idle)
+
+    def variable(self, name: str) -> bytes:
+        """What a balancing method may ask."""
+        remote = name in ("remote_addr", "remote_port")
+        return self._record.variable(name) if remote else variable(self._head, name)
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, not empty."""

@@ -1,32 +1,17 @@
-"""Which of the usable servers is next?
-
-A method chooses among candidates that are all usable and never empty.  It knows nothing of health, backups or retries:
-the pool tells it when a server becomes usable or stops being so, and the method keeps its structures ready.
-"""
+"""Whose turn is it?  By weight, in nginx's order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
+from pylb.balance.methods.interface import IBalancingMethod
+from pylb.balance.request import Request
 from pylb.balance.server import Server
 
-__all__ = ["METHODS", "IBalancingMethod", "RoundRobin"]
-
-
-class IBalancingMethod(Interface):
-    """Made with the servers of a tier, in the operator's order, none of them usable yet."""
-
-    def add(server: Server) -> None:
-        """`server` became usable."""
-
-    def remove(server: Server) -> None:
-        """`server` stopped being usable."""
-
-    def choose(request: object | None, tried: Collection[Server]) -> Server:
-        """The server for `request`: a usable one that is not in `tried`.  The caller knows that there is one."""
+__all__ = ["RoundRobin"]
 
 
 class _Turn:
@@ -100,7 +85,7 @@ class RoundRobin:
         if len(group.heap) > 2 * group.usable + 16:
             self._sweep(group)
 
-    def choose(self, request: object | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
         if not tried:
             return self._next()
         # As in nginx a server that was tried before gains nothing from this round.
@@ -136,6 +121,3 @@ class RoundRobin:
     def _sweep(self, group: _Group) -> None:
         group.heap = [item for item in group.heap if self._turns[item[1]].stamp == item[2]]
         heapify(group.heap)
-
-
-METHODS: dict[str, Callable[[Sequence[Server]], IBalancingMethod]] = {"round_robin": RoundRobin}

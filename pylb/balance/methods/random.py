@@ -1,0 +1,64 @@
+"""Which server does the dice say, weighted?
+
+Draws that hit a server that is not usable are repeated; when more than TRIES were in vain, round robin decides, as in
+nginx (ngx_http_upstream_random_module.c).  nginx counts the draws of all tries of a request, here each try has its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from random import Random
+
+from zope.interface import implementer
+
+from pylb.balance.methods.interface import IBalancingMethod
+from pylb.balance.methods.standby import TRIES, Slots
+from pylb.balance.request import Request
+from pylb.balance.server import Server
+
+__all__ = ["RandomOne", "RandomTwo"]
+
+
+class _Drawn(Slots):
+    """Slots that are drawn."""
+
+    def __init__(self, servers: Sequence[Server], random: Random) -> None:
+        super().__init__(servers)
+        self._random = random.random
+
+    def _draw(self) -> Server:
+        return self._servers[bisect_right(self._ends, self._random() * self._total)]
+
+
+@implementer(IBalancingMethod)
+class RandomOne(_Drawn):
+    """`random`."""
+
+    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+        for _ in range(TRIES + 1):
+            server = self._draw()
+            if server in self._usable and server not in tried:
+                return server
+        return self._turns.choose(request, tried)
+
+
+@implementer(IBalancingMethod)
+class RandomTwo(_Drawn):
+    """`random two`: of two different servers the one with fewer leases for its weight.
+
+    Of two that are level the first drawn wins, so that idle servers get shares by weight; in nginx it is the second.
+    """
+
+    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+        first: Server | None = None
+        misses = 0
+        while misses <= TRIES:
+            server = self._draw()
+            if server is first or server not in self._usable or server in tried:
+                misses += 1
+            elif first is None:
+                first = server
+            else:
+                return server if server.active * first.weight < first.active * server.weight else first
+        return self._turns.choose(request, tried)

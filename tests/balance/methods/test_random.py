@@ -1,0 +1,138 @@
+"""Tests of pylb.balance.methods.random."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass
+
+from pylb.balance.methods.interface import IBalancingMethod
+from pylb.balance.methods.random import RandomOne, RandomTwo
+from pylb.balance.server import Server
+from tests.balance.fakes import LETTERS, host, make_server, make_servers, ready
+
+
+class Dice(Random):
+    """Says what it was told, and then nothing but the last of it."""
+
+    def __init__(self, *said: float) -> None:
+        super().__init__()
+        self.said = list(said)
+
+    def random(self) -> float:
+        return self.said.pop(0) if len(self.said) > 1 else self.said[0]
+
+
+def busy(letters: str, *weights: int) -> list[Server]:
+    """Servers a, b, c ... with a lease for each time that `letters` names them."""
+    servers = make_servers(*weights)
+    for server in servers:
+        server.active = letters.count(host(server))
+    return servers
+
+
+class Drawing:
+    """What both have in common."""
+
+    make: Any
+
+    def choose(self: Any, servers: list[Server], *said: float, tried: tuple[Server, ...] = ()) -> str:
+        return host(ready(self.make(servers, Dice(*said)), servers).choose(None, tried))
+
+    def test_interface(self: Any) -> None:
+        """It is a method, and says so."""
+        self.assertTrue(verifyClass(IBalancingMethod, self.make))
+
+    def test_left_out(self: Any) -> None:
+        """A server that was tried, or is not usable, is not chosen, whatever is drawn."""
+        servers = make_servers(1, 1, 1)
+        method = ready(self.make(servers, Random(1)), servers)
+        method.remove(servers[1])
+        self.assertEqual({host(method.choose(None, (servers[0],))) for _ in range(50)}, {"c"})
+
+    def test_of_the_other_tier(self: Any) -> None:
+        """The server that was tried may be none of this method's."""
+        self.assertEqual(self.choose(make_servers(1, 1), 0.0, 0.9, tried=(make_server("x"),)), "a")
+
+    def test_in_vain(self: Any) -> None:
+        """After 21 draws in vain it is the round robin's turn."""
+        servers = make_servers(1, 1, 1, 1)
+        dice = Dice(*[0.0] * 21, 0.9)
+        method = ready(self.make(servers, dice), servers)
+        method.remove(servers[0])
+        self.assertEqual((host(method.choose(None, ())), dice.said), ("b", [0.9]))
+
+    def test_usable(self: Any) -> None:
+        """Only a usable server that was not tried is chosen."""
+        random = Random(1)
+        for _ in range(200):
+            servers = make_servers(*random.choices((1, 2, 50), k=random.randint(2, 8)))
+            method = ready(self.make(servers, random), servers)
+            absent = random.sample(servers, random.randrange(len(servers)))
+            for server in absent:
+                method.remove(server)
+            left = [server for server in servers if server not in absent]
+            tried = random.sample(left, random.randrange(len(left)))
+            chosen = method.choose(None, tried)
+            self.assertTrue(chosen in left and chosen not in tried)
+
+
+class RandomOneTests(Drawing, SynchronousTestCase):
+    make = RandomOne
+
+    def test_by_weight(self) -> None:
+        """What is drawn is a place in the sum of the weights."""
+        servers = make_servers(1, 2, 1)
+        drawn = "".join(self.choose(servers, said) for said in (0.0, 0.24, 0.25, 0.74, 0.75, 1 - 2**-53))
+        self.assertEqual(drawn, "aabbcc")
+
+    def test_drawn_again(self) -> None:
+        """Twenty draws in vain are put up with."""
+        servers = make_servers(1, 1)
+        self.assertEqual(self.choose(servers, *[0.0] * 20, 0.9, tried=(servers[0],)), "b")
+
+    def test_shares(self) -> None:
+        """Shares are weights."""
+        servers = make_servers(1, 2, 5)
+        method = ready(RandomOne(servers, Random(1)), servers)
+        shares = Counter(host(method.choose(None, ())) for _ in range(8000))
+        for letter, weight in zip(LETTERS, (1, 2, 5), strict=False):
+            self.assertApproximates(shares[letter] / 1000, weight, 0.2)
+
+
+class RandomTwoTests(Drawing, SynchronousTestCase):
+    make = RandomTwo
+
+    def test_fewer(self) -> None:
+        """The one with fewer leases wins, drawn first or second; the third is not asked."""
+        servers = busy("aab", 1, 1, 1)
+        self.assertEqual((self.choose(servers, 0.0, 0.5), self.choose(servers, 0.5, 0.0)), ("b", "b"))
+
+    def test_for_its_weight(self) -> None:
+        """Leases count for the weight: two of weight three are less than one of weight one."""
+        servers = busy("aab", 3, 1)
+        self.assertEqual((self.choose(servers, 0.0, 0.9), self.choose(servers, 0.9, 0.0)), ("a", "a"))
+
+    def test_level(self) -> None:
+        """Of two that are level the first drawn wins."""
+        servers = busy("aab", 2, 1)
+        self.assertEqual((self.choose(servers, 0.0, 0.9), self.choose(servers, 0.9, 0.0)), ("a", "b"))
+
+    def test_different(self) -> None:
+        """The same server twice are not two."""
+        self.assertEqual(self.choose(busy("a", 1, 1), *[0.0] * 21, 0.9), "b")
+
+    def test_no_second(self) -> None:
+        """With one usable server there is no second, and round robin decides."""
+        self.assertEqual(self.choose(make_servers(1), 0.5), "a")
+
+    def test_spreads(self) -> None:
+        """Leases that stay are spread far more evenly than by chance."""
+        servers = make_servers(*[1] * 8)
+        method = ready(RandomTwo(servers, Random(1)), servers)
+        for _ in range(800):
+            method.choose(None, ()).active += 1
+        self.assertLess(max(server.active for server in servers) - min(server.active for server in servers), 6)
