@@ -47,7 +47,7 @@ class RandomOne(_Drawn):
 class RandomTwo(_Drawn):
     """`random two`: of two different servers the one with fewer leases for its weight.
 
-    Of two that are level the first drawn wins, so that idle servers get shares by weight; in nginx it is the second.
+    Of two that are level the one drawn second wins, as in nginx: so idle servers' shares are more even than their weights.
     """
 
     def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
@@ -60,5 +60,5 @@ class RandomTwo(_Drawn):
             elif first is None:
                 first = server
             else:
-                return server if server.active * first.weight < first.active * server.weight else first
+                return server if server.active * first.weight <= first.active * server.weight else first
         return self._turns.choose(request, tried)

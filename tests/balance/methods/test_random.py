@@ -55,7 +55,7 @@ class Drawing:
 
     def test_of_the_other_tier(self: Any) -> None:
         """The server that was tried may be none of this method's."""
-        self.assertEqual(self.choose(make_servers(1, 1), 0.0, 0.9, tried=(make_server("x"),)), "a")
+        self.assertEqual(self.choose(busy("b", 1, 1), 0.0, 0.9, tried=(make_server("x"),)), "a")
 
     def test_in_vain(self: Any) -> None:
         """After 21 draws in vain it is the round robin's turn."""
@@ -117,9 +117,9 @@ class RandomTwoTests(Drawing, SynchronousTestCase):
         self.assertEqual((self.choose(servers, 0.0, 0.9), self.choose(servers, 0.9, 0.0)), ("a", "a"))
 
     def test_level(self) -> None:
-        """Of two that are level the first drawn wins."""
+        """Of two that are level the one drawn second wins, as in nginx."""
         servers = busy("aab", 2, 1)
-        self.assertEqual((self.choose(servers, 0.0, 0.9), self.choose(servers, 0.9, 0.0)), ("a", "b"))
+        self.assertEqual((self.choose(servers, 0.0, 0.9), self.choose(servers, 0.9, 0.0)), ("b", "a"))
 
     def test_different(self) -> None:
         """The same server twice are not two."""
