@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -107,18 +107,23 @@ class Signals(Service):
     def startService(self) -> None:
         super().startService()
         self._rotate = signal.getsignal(signal.SIGUSR1)
-        self._install()
-        # The reactor installs handlers of its own when it begins to run.
+        # The reactor installs handlers of its own when it begins to run; until ours are back, signals wait.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._answers())
         self._reactor.callWhenRunning(self._install)
 
     def _install(self) -> None:
-        for number, answer in (
-            (signal.SIGTERM, self._stop),
-            (signal.SIGINT, self._stop),
-            (signal.SIGHUP, self._reload),
-            (signal.SIGUSR1, self._reopen),
-        ):
+        answers = self._answers()
+        for number, answer in answers.items():
             signal.signal(number, self._in_reactor(answer))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, answers)
+
+    def _answers(self) -> dict[signal.Signals, Callable[[int], None]]:
+        return {
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._stop,
+            signal.SIGHUP: self._reload,
+            signal.SIGUSR1: self._reopen,
+        }
 
     def _in_reactor(self, answer: Any) -> Any:
         def handle(number: int, frame: FrameType | None) -> None:
