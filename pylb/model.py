@@ -10,11 +10,12 @@ defaults of the configuration file.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
+    "METHODS",
     "AccessLog",
     "Address",
     "Balance",
@@ -28,6 +29,10 @@ __all__ = [
     "PoolSpec",
     "Route",
     "ServerSpec",
+    "Sticky",
+    "StickyCookie",
+    "StickyLearn",
+    "StickyRoute",
     "TcpListener",
     "UdpListener",
     "UnixAddress",
@@ -81,6 +86,12 @@ class ServerSpec:
     max_fails: int = 1
     fail_timeout: float = 10.0
     max_conns: int = 0
+    #: How long its share grows after it has come back or was added.
+    slow_start: float = 0.0
+    #: Take nobody new, only sessions that belong to it.
+    drain: bool = False
+    #: What names it in a sticky session; None is the MD5 of its address.
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +117,83 @@ class UpstreamTLS:
 class Balance:
     """How to choose among the servers that can be used."""
 
-    method: Literal["round_robin", "least_conn", "ip_hash", "hash", "random"] = "round_robin"
-    #: `hash`: text with nginx's variables in it, and whether few keys move when servers come and go (ketama).
+    #: One of `METHODS`; or "module:Class", which then is `own`.
+    method: str = "round_robin"
+    #: `hash` and `maglev`: text with nginx's variables in it.
     key: str = ""
+    #: `hash`: whether few keys move when servers come and go (ketama).
     consistent: bool = False
+    #: `hash` with `consistent`, and `maglev`: no server gets more than this times its fair share of what is active.
+    bounded_load: float | None = None
     #: `random`: draw two, and take the one that this method would.
-    two: Literal["least_conn"] | None = None
+    two: Literal["least_conn", "least_time"] | None = None
+    #: `least_time` and `peak_ewma`: which moment of a request ends the time that is measured.
+    metric: Literal["connect", "first_byte", "header", "last_byte"] | None = None
+    #: `least_time`: count the requests that are under way too.
+    inflight: bool = False
+    #: A class of somebody's own (see `pylb.balance.methods.IBalancingMethod`).
+    own: Callable[..., Any] | None = None
+
+
+#: The names of the balancing methods.
+METHODS = (
+    "round_robin",
+    "least_conn",
+    "least_time",
+    "ip_hash",
+    "hash",
+    "random",
+    "maglev",
+    "peak_ewma",
+    "first",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyCookie:
+    """A cookie says which server a client belongs to (HTTP).  Attributes that are None or False are not sent."""
+
+    name: str
+    #: Seconds that the client keeps it; None is until it ends, `inf` is for good.
+    expires: float | None = None
+    domain: str | None = None
+    path: str | None = None
+    secure: bool = False
+    httponly: bool = False
+    samesite: Literal["strict", "lax", "none"] | None = None
+    #: Signs the value, so that nobody can read or forge a server's name.
+    secret: str | None = field(default=None, repr=False)
+    #: Send it with every answer, so that `expires` begins anew; else only when it changes.
+    refresh: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyRoute:
+    """The first of `variables` that is not empty names the `route` of a server."""
+
+    variables: tuple[str, ...]
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyLearn:
+    """A table of sessions: a value of `create` belongs to the server that was used when it was seen first.
+
+    `create` and `lookup` are variables, the first that is not empty counts.  An entry is forgotten when it was not used
+    for `timeout` seconds, or as the least recently used of more than `size`.
+    """
+
+    create: tuple[str, ...]
+    lookup: tuple[str, ...]
+    timeout: float = 600.0
+    size: int = 100_000
+    #: HTTP: learn when the answer's head has come, not at its end.
+    header: bool = False
+    strict: bool = False
+
+
+Sticky: TypeAlias = StickyCookie | StickyRoute | StickyLearn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +203,7 @@ class PoolSpec:
     name: str
     servers: tuple[ServerSpec, ...]
     balance: Balance = field(default_factory=Balance)
+    sticky: Sticky | None = None
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
 

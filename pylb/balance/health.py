@@ -36,6 +36,8 @@ class Change(Enum):
     EJECTED = "ejected"
     EXTENDED = "extended"
     RECOVERED = "recovered"
+    #: The operator switched the server to another state.
+    SWITCHED = "switched"
 
 
 class Health:

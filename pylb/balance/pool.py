@@ -6,6 +6,8 @@
 - Nothing is filtered at a request.  A method holds the servers that are usable; the pool tells it of each change, and
   looks at what time alone brings back when that time has come.
 - A lone server is never ejected: there is nobody else to ask (nginx's rule).
+- A session that belongs to a server (`sticky`) gets it while it can serve, also while it drains; else the method decides,
+  or nobody does (`strict`).
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from random import Random
 from typing import Protocol
 
 from pylb.balance.health import CALM, Change
-from pylb.balance.methods import METHODS, IWatchesLoad, Tools
+from pylb.balance.methods import Elsewhere, Tools, at_once
 from pylb.balance.request import Request, compile_key, network
-from pylb.balance.server import Server
-from pylb.model import Balance, PoolSpec
+from pylb.balance.server import Server, Switch
+from pylb.balance.sticky import make_sticky
+from pylb.balance.tier import Tier
+from pylb.model import PoolSpec
 
 __all__ = ["Lease", "NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
 
@@ -33,7 +37,7 @@ class PoolObserver(Protocol):
     """Hears of changes of fortune, not of requests."""
 
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
-        """A server was ejected or recovered, or one that is never ejected began to fail."""
+        """A server was ejected, recovered or switched, or one that is never ejected began to fail."""
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         """The pool refused somebody for the first time, or serves again."""
@@ -79,6 +83,16 @@ class Lease:
             self.server.failures += 1
             self._pool._failed(self.server, self._epoch, reason)
 
+    def timed(self, moment: str) -> None:
+        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far."""
+        if self._pool.metric == moment and not self._released:
+            self._pool._measured(self.server, self._picked)
+
+    def bind(self, request: Request) -> None:
+        """The session of `request` belongs to this server from now on, if the pool learns sessions."""
+        if self._pool.sticky is not None:
+            self._pool._bind(request, self.server)
+
     def release(self) -> None:
         """The server is not used any more."""
         if self._released:
@@ -86,53 +100,16 @@ class Lease:
         self._released = True
         server = self.server
         server.active -= 1
+        server.began = server.began - self._picked if server.active else 0.0
         if server.health.retry_at is not None and not self._judged:
             server.health.abandoned(self._epoch, self._picked)
         if not server.usable:
             self._pool._released(server)
         elif self._pool._watches_load:
-            self._pool._tier_of[server].load_changed(server)
+            self._pool._tier_of[server].refresh_load(server)
 
     def __repr__(self) -> str:
         return f"<Lease of {self.server.name}{', released' if self._released else ''}>"
-
-
-def _ignore(server: Server) -> None:
-    """What a method that does not watch the load does about it."""
-
-
-class _Tier:
-    """The primaries or the backups: a method and how many of its servers are usable."""
-
-    __slots__ = ("backup", "load_changed", "method", "usable", "watches_load")
-
-    def __init__(self, servers: Sequence[Server], backup: bool, balance: Balance, tools: Tools) -> None:
-        self.backup = backup
-        mine = [server for server in servers if server.spec.backup is backup]
-        self.method = METHODS[balance.method](mine, balance, tools)
-        self.watches_load = IWatchesLoad.providedBy(self.method)
-        #: To be called, if the method watches the load, when that of a usable server changed.
-        self.load_changed: Callable[[Server], None] = (
-            IWatchesLoad(self.method).load_changed if self.watches_load else _ignore
-        )
-        self.usable = 0
-
-    def refresh(self, server: Server, now: float) -> None:
-        """Tell the method if `server` became usable or stopped being so."""
-        usable = server.available(now)
-        if usable is server.usable:
-            return
-        server.usable = usable
-        if usable:
-            self.usable += 1
-            self.method.add(server)
-        else:
-            self.usable -= 1
-            self.method.remove(server)
-
-    def offers(self, tried: Collection[Server]) -> bool:
-        """Whether a usable server is left beside those in `tried`."""
-        return self.usable > sum(server.usable for server in tried if server.spec.backup is self.backup)
 
 
 class Pool:
@@ -145,6 +122,7 @@ class Pool:
         clock: Callable[[], float],
         observer: PoolObserver | None = None,
         random: Random | None = None,
+        elsewhere: Elsewhere = at_once,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -153,11 +131,17 @@ class Pool:
         self.refused = 0
         self._clock = clock
         self._observer: PoolObserver = observer or Unobserved()
-        self._tools = Tools(random=random or Random(), key=compile_key(spec.balance.key), address=network)
-        self._tiers: tuple[_Tier, ...] = ()
+        #: Which server a session belongs to; None if none belongs to any.
+        self.sticky = make_sticky(spec.sticky)
+        #: The time that the methods want to hear of; nothing if none.
+        self.metric = ""
+        self._tools = Tools(
+            random=random or Random(), key=compile_key(spec.balance.key), address=network, elsewhere=elsewhere
+        )
+        self._tiers: tuple[Tier, ...] = ()
         #: Whether the methods want to know of each change of load.
         self._watches_load = False
-        self._tier_of: dict[Server, _Tier] = {}
+        self._tier_of: dict[Server, Tier] = {}
         #: (when, number, server): when to look at an ejected server again; one entry for each of `_awaited`.
         self._returns: list[tuple[float, int, Server]] = []
         self._awaited: set[Server] = set()
@@ -169,43 +153,92 @@ class Pool:
 
     def replace(self, servers: Iterable[Server]) -> None:
         """Serve from `servers` from now on; those that stay keep their state, leases of those that go stay valid."""
+        added = self._added_to(servers := list(servers))
         for server in self.servers:
             server.usable = False
-        self.servers = list(servers)
-        primaries, backups = (_Tier(self.servers, backup, self.spec.balance, self._tools) for backup in (False, True))
-        self._tiers = (primaries, backups)
-        self._watches_load = primaries.watches_load
-        self._tier_of = {server: backups if server.spec.backup else primaries for server in self.servers}
+        self.servers = servers
+        primaries, backups = self._tiers = self._make_tiers()
+        self.metric = primaries.metric
+        self._watches_load = primaries.load_changed is not None
+        self._tier_of = {server: backups if server.spec.backup else primaries for server in servers}
+        if self.sticky is not None:
+            self.sticky.use(servers)
         self._returns = []
         self._awaited = set()
         self._next_return = inf
-        lone = len(self.servers) == 1
         now = self._clock()
-        for server in self.servers:
-            health, limit = server.health, 0 if lone else server.spec.max_fails
-            changed, health.max_fails = limit != health.max_fails, limit
-            self._settle(server, now)
-            if changed:
-                self._judged(server, health.forgive(), "no other server is left", now)
+        for server in servers:
+            server.warming_since = now if server in added and server.spec.slow_start else server.warming_since
+            self._place(server, len(servers) == 1, now)
+
+    def _added_to(self, servers: Sequence[Server]) -> set[Server]:
+        """Those that are new in a pool that has served already."""
+        return set(servers).difference(self.servers) if any(server.picked for server in self.servers) else set()
+
+    def _make_tiers(self) -> tuple[Tier, Tier]:
+        before = self._tiers or (None, None)
+        primaries, backups = (
+            Tier(self.servers, backup, self.spec.balance, self._tools, before[backup]) for backup in (False, True)
+        )
+        return primaries, backups
+
+    def _place(self, server: Server, lone: bool, now: float) -> None:
+        """Give a server its place among the present ones."""
+        health, limit = server.health, 0 if lone else server.spec.max_fails
+        changed, health.max_fails = limit != health.max_fails, limit
+        if lone:
+            server.warming_since = None
+        self._settle(server, now)
+        if changed:
+            self._judged(server, health.forgive(), "no other server is left", now)
+
+    def switch(self, server: Server, to: Switch) -> None:
+        """Let a server serve ("up"), only those that belong to it ("drain"), or nobody new ("down")."""
+        if server.switch == to:
+            return
+        came_up = server.switch == "down" and to == "up"
+        server.switch = to
+        now = self._clock()
+        if came_up:
+            self._start_slowly(server, now)
+        self._settle(server, now)
+        self._observer.server_changed(self, server, Change.SWITCHED, to)
 
     def acquire(self, request: Request | None = None, after: Lease | None = None) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
-        Raises NoServerAvailable when none is usable, or all that are were tried.  The first is counted as refused, unless
-        `after` has no verdict yet: its holder can go on with it.
+        Raises NoServerAvailable when none is usable, or all that are were tried, or the one that the request belongs to
+        cannot serve and no other may.  The first is counted as refused, unless `after` has no verdict yet: its holder can
+        go on with it.
         """
         now = self._clock()
         if now > self._next_return:
             self._bring_back(now)
         tried = () if after is None else (*after.tried, after.server)
+        bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
         for tier in self._tiers:
+            server = self._bound(bound, tier, tried, now) if bound else None
+            if server is not None:
+                return self._give(server, tried, now)
             if tier.usable and (not tried or tier.offers(tried)):
-                return self._give(tier.method.choose(request, tried), tried, now)
+                return self._give(tier.choose(request, tried, now), tried, now)
         raise self._refuse(now, after)
+
+    def _bound(self, bound: Collection[Server], tier: Tier, tried: Collection[Server], now: float) -> Server | None:
+        """The first of `bound` that is of this tier and can serve."""
+        mine = [server for server in bound if server.spec.backup is tier.backup]
+        for server in mine:
+            if server not in tried and server.available(now, bound=True):
+                return server
+        if mine and self.spec.sticky is not None and self.spec.sticky.strict:
+            self.refused += 1
+            raise NoServerAvailable(f"pool {self.name}: the session's own server {mine[0].name} {mine[0].state(now)}")
+        return None
 
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
         server.active += 1
+        server.began += now
         server.picked += 1
         if server.health.retry_at is not None:
             server.health.trial_started(now)
@@ -214,7 +247,7 @@ class Pool:
             if server.spec.max_conns:
                 self._refresh(server, now)
             if self._watches_load and server.usable:
-                self._tier_of[server].load_changed(server)
+                self._tier_of[server].refresh_load(server)
             if self._refusing and now - self._refused_at >= CALM:
                 self._refusing = False
                 self._observer.pool_changed(self, True, f"{server.name} serves")
@@ -235,10 +268,37 @@ class Pool:
 
     def _failed(self, server: Server, epoch: int, reason: str) -> None:
         now = self._clock()
-        self._judged(server, server.health.failed(epoch, now), reason, now)
+        health = server.health
+        fails = health.fails
+        change = health.failed(epoch, now)
+        if health.fails > fails and (tier := self._tier_of.get(server)) is not None:
+            if tier.failed is not None:
+                tier.failed(server)
+            if server.warming_since is not None and health.max_fails:
+                server.warming_since = min(now, server.warming_since + server.spec.slow_start / health.max_fails)
+        self._judged(server, change, reason, now)
 
     def _succeeded(self, server: Server, epoch: int, picked: float) -> None:
-        self._judged(server, server.health.succeeded(epoch, picked), "a request succeeded", self._clock())
+        now = self._clock()
+        change = server.health.succeeded(epoch, picked)
+        if change is Change.RECOVERED and server.health.max_fails:
+            self._start_slowly(server, now)
+        self._judged(server, change, "a request succeeded", now)
+
+    def _start_slowly(self, server: Server, now: float) -> None:
+        tier = self._tier_of.get(server)
+        if tier is not None and server.spec.slow_start and len(self.servers) > 1:
+            tier.warm_up(server, now)
+
+    def _measured(self, server: Server, picked: float) -> None:
+        tier = self._tier_of.get(server)
+        if tier is not None and tier.measured is not None:
+            now = self._clock()
+            tier.measured(server, now - picked, now)
+
+    def _bind(self, request: Request, server: Server) -> None:
+        if self.sticky is not None and server in self._tier_of:
+            self.sticky.bind(request, server, self._clock())
 
     def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
         if change is Change.NOTHING or server not in self._tier_of:
@@ -278,6 +338,15 @@ class Pool:
         return f"<Pool {self.name}: {sum(tier.usable for tier in self._tiers)} of {len(self.servers)} usable>"
 
 
-def make_pool(spec: PoolSpec, clock: Callable[[], float], observer: PoolObserver | None = None) -> Pool:
-    """A pool of the servers as they are written.  A host name is down until it has been looked up (pylb.proxy.resolve)."""
-    return Pool(spec, [Server(server, down=not server.address.is_literal) for server in spec.servers], clock, observer)
+def make_pool(
+    spec: PoolSpec,
+    clock: Callable[[], float],
+    observer: PoolObserver | None = None,
+    elsewhere: Elsewhere = at_once,
+) -> Pool:
+    """A pool of the servers as they are written.
+
+    A host name is one server that is missing until it has been looked up (pylb.proxy.resolve).
+    """
+    servers = [Server(server, missing=not server.address.is_literal) for server in spec.servers]
+    return Pool(spec, servers, clock, observer, elsewhere=elsewhere)

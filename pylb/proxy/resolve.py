@@ -154,7 +154,7 @@ class Names:
             return [Server(spec)]
         addresses = self._found.get(name, ())
         port = spec.address.port if isinstance(spec.address, InetAddress) else 0
-        return [Server(spec, InetAddress(host, port)) for host in addresses] or [Server(spec, down=True)]
+        return [Server(spec, InetAddress(host, port)) for host in addresses] or [Server(spec, missing=True)]
 
 
 def _name(spec: ServerSpec) -> str | None:

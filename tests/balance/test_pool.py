@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.methods import METHODS
 from pylb.balance.pool import NoServerAvailable, Pool, make_pool
 from pylb.balance.server import Server
 from pylb.model import Balance, PoolSpec, UnixAddress
@@ -58,16 +57,14 @@ class OrderTests(SynchronousTestCase):
         """A method of one's own can be one function over a list that the pool keeps for it."""
 
         class Last:
-            def __init__(self, servers: object, balance: object, tools: object) -> None:
+            def __init__(self, servers: object) -> None:
                 self.usable: list[Server] = []
                 self.add, self.remove = self.usable.append, self.usable.remove
 
-            def choose(self, request: object, tried: object) -> Server:
+            def choose(self, request: object, tried: object, now: float) -> Server:
                 return self.usable[-1]
 
-        METHODS["last"] = Last
-        self.addCleanup(METHODS.pop, "last")
-        spec = PoolSpec(name="web", servers=(), balance=Balance(method="last"))  # type: ignore[arg-type]
+        spec = PoolSpec(name="web", servers=(), balance=Balance(method="mine:Last", own=Last))
         pool = Pool(spec, [make_server("a"), make_server("b", max_conns=1)], lambda: 0.0)
         self.assertEqual([host(pool.acquire().server) for _ in range(3)], ["b", "a", "a"])
 
@@ -220,7 +217,7 @@ class MakePoolTests(SynchronousTestCase):
     def test_names(self) -> None:
         """A host name is down until somebody has looked it up."""
         pool = make_pool(PoolSpec(name="web", servers=(server_spec("app.example.com"),)), lambda: 0.0)
-        self.assertEqual(repr(pool.servers), "[<Server app.example.com:80 down, 0 active>]")
+        self.assertEqual(repr(pool.servers), "[<Server app.example.com:80 not found, 0 active>]")
 
     def test_unobserved(self) -> None:
         """Nobody needs to watch a pool."""

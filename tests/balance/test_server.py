@@ -46,7 +46,7 @@ class AvailableTests(SynchronousTestCase):
 
     def test_down_because_its_name_was_not_found(self) -> None:
         """Nor can one whose name has no address."""
-        self.assertFalse(Server(server_spec("app.example.com"), down=True).available(0.0))
+        self.assertFalse(Server(server_spec("app.example.com"), missing=True).available(0.0))
 
     def test_full(self) -> None:
         """max_conns leases fill a server, and one less does not."""

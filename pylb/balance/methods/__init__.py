@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pylb.balance.methods.hashing import Hash, address_numbers, key_numbers
-from pylb.balance.methods.interface import IBalancingMethod, IWatchesLoad, MakeMethod, Tools
+from pylb.balance.methods.interface import (
+    Elsewhere,
+    IBalancingMethod,
+    IWatchesFailures,
+    IWatchesLoad,
+    IWatchesTime,
+    MakeMethod,
+    Tools,
+    at_once,
+)
 from pylb.balance.methods.ketama import Consistent
 from pylb.balance.methods.least_conn import LeastConn
 from pylb.balance.methods.random import RandomOne, RandomTwo
 from pylb.balance.methods.round_robin import RoundRobin
+from pylb.balance.server import Server
+from pylb.model import Balance
 
-__all__ = ["METHODS", "IBalancingMethod", "IWatchesLoad", "Tools"]
+__all__ = [
+    "METHODS",
+    "Elsewhere",
+    "IBalancingMethod",
+    "IWatchesFailures",
+    "IWatchesLoad",
+    "IWatchesTime",
+    "Tools",
+    "at_once",
+    "make_method",
+]
 
 METHODS: dict[str, MakeMethod] = {
-    "round_robin": lambda servers, balance, tools: RoundRobin(servers),
-    "least_conn": lambda servers, balance, tools: LeastConn(servers),
-    "hash": lambda servers, balance, tools: (
+    "round_robin": lambda servers, balance, tools, before: RoundRobin(servers),
+    "least_conn": lambda servers, balance, tools, before: LeastConn(servers),
+    "hash": lambda servers, balance, tools, before: (
         Consistent(servers, tools.key) if balance.consistent else Hash(servers, tools.key, key_numbers)
     ),
-    "ip_hash": lambda servers, balance, tools: Hash(servers, tools.address, address_numbers),
-    "random": lambda servers, balance, tools: (RandomTwo if balance.two else RandomOne)(servers, tools.random),
+    "ip_hash": lambda servers, balance, tools, before: Hash(servers, tools.address, address_numbers),
+    "random": lambda servers, balance, tools, before: (RandomTwo if balance.two else RandomOne)(servers, tools.random),
 }
+
+
+def make_method(
+    servers: Sequence[Server], balance: Balance, tools: Tools, before: IBalancingMethod | None = None
+) -> IBalancingMethod:
+    """The method that the operator asked for, over `servers`; `before` is the one that it takes the place of."""
+    if balance.own is not None:
+        own: IBalancingMethod = balance.own(servers)
+        return own
+    return METHODS[balance.method](servers, balance, tools, before)

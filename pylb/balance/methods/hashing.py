@@ -54,10 +54,10 @@ class Hash(Slots):
         self._key = key
         self._numbers = numbers
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         key = self._key(request)
         if not key:
-            return self._turns.choose(request, tried)
+            return self._turns.choose(request, tried, now)
         misses, expected = 0, set(tried)
         for number in self._numbers(key):
             server = self._servers[bisect_right(self._ends, number % self._total)]
@@ -70,4 +70,4 @@ class Hash(Slots):
                 break
             else:
                 misses += 1
-        return self._turns.choose(request, tried)
+        return self._turns.choose(request, tried, now)

@@ -89,11 +89,11 @@ class _Name:
         self.usable: set[Server] = set()
         self.turns = RoundRobin(servers)
 
-    def choose(self, tried: Collection[Server]) -> Server | None:
+    def choose(self, tried: Collection[Server], now: float) -> Server | None:
         """The next of those that are usable and not in `tried`."""
         left = self.usable.difference(tried) if tried else self.usable
         if len(left) > 1:
-            return self.turns.choose(None, tried)
+            return self.turns.choose(None, tried, now)
         return next(iter(left), None)
 
 
@@ -123,11 +123,11 @@ class Consistent(Standby):
         name.usable.discard(server)
         name.turns.remove(server)
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         key = self._key(request)
         if key:
             for owner in self._ring.owners(key):
-                server = self._names[owner].choose(tried)
+                server = self._names[owner].choose(tried, now)
                 if server is not None:
                     return server
-        return self._turns.choose(request, tried)
+        return self._turns.choose(request, tried, now)

@@ -120,7 +120,7 @@ class LeastConn:
         self._leave(seat)
         self._join(seat, server.active)
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         if not tried:
             return self._next()
         # As in nginx a server that was tried before is not among the equals.

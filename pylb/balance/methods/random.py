@@ -35,12 +35,12 @@ class _Drawn(Slots):
 class RandomOne(_Drawn):
     """`random`."""
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         for _ in range(TRIES + 1):
             server = self._draw()
             if server in self._usable and server not in tried:
                 return server
-        return self._turns.choose(request, tried)
+        return self._turns.choose(request, tried, now)
 
 
 @implementer(IBalancingMethod)
@@ -50,7 +50,7 @@ class RandomTwo(_Drawn):
     Of two that are level the one drawn second wins, as in nginx: so idle servers' shares are more even than their weights.
     """
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         first: Server | None = None
         misses = 0
         while misses <= TRIES:
@@ -61,4 +61,4 @@ class RandomTwo(_Drawn):
                 first = server
             else:
                 return server if server.active * first.weight <= first.active * server.weight else first
-        return self._turns.choose(request, tried)
+        return self._turns.choose(request, tried, now)

@@ -85,7 +85,7 @@ class RoundRobin:
         if len(group.heap) > 2 * group.usable + 16:
             self._sweep(group)
 
-    def choose(self, request: Request | None, tried: Collection[Server]) -> Server:
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         if not tried:
             return self._next()
         # As in nginx a server that was tried before gains nothing from this round.

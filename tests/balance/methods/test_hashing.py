@@ -48,37 +48,37 @@ class HashTests(SynchronousTestCase):
     def test_same_key(self) -> None:
         """A key stays where it is."""
         method = make(make_servers(1, 2, 3))
-        self.assertEqual(len({method.choose("a key", ()) for _ in range(20)}), 1)
+        self.assertEqual(len({method.choose("a key", (), 0.0) for _ in range(20)}), 1)
 
     def test_no_key(self) -> None:
         """Requests without a key take turns."""
         method = ready(Hash(servers := make_servers(5, 1, 1), lambda request: b"", key_numbers), servers)
-        self.assertEqual("".join(host(method.choose(None, ())) for _ in range(7)), "aabacaa")
+        self.assertEqual("".join(host(method.choose(None, (), 0.0)) for _ in range(7)), "aabacaa")
 
     def test_only_keys_of_the_absent_move(self) -> None:
         """While a server is not usable the keys of the others stay, and its own come back with it."""
         servers = make_servers(1, 2, 3)
         method = make(servers)
-        before = [method.choose(key, ()) for key in range(300)]
+        before = [method.choose(key, (), 0.0) for key in range(300)]
         method.remove(servers[1])
-        during = [method.choose(key, ()) for key in range(300)]
+        during = [method.choose(key, (), 0.0) for key in range(300)]
         method.add(servers[1])
         self.assertEqual([is_ for was, is_ in zip(before, during, strict=True) if was is not servers[1]],
                          [was for was in before if was is not servers[1]])  # fmt: skip
         self.assertNotIn(servers[1], during)
-        self.assertEqual([method.choose(key, ()) for key in range(300)], before)
+        self.assertEqual([method.choose(key, (), 0.0) for key in range(300)], before)
 
     def test_shares(self) -> None:
         """Shares are weights."""
         method = make(make_servers(1, 2, 5))
-        shares = Counter(host(method.choose(key, ())) for key in range(8000))
+        shares = Counter(host(method.choose(key, (), 0.0)) for key in range(8000))
         for letter, weight in (("a", 1), ("b", 2), ("c", 5)):
             self.assertApproximates(shares[letter] / 1000, weight, 0.2)
 
     def test_tried_of_the_other_tier(self) -> None:
         """The server that was tried may be none of this method's."""
         method = make(make_servers(1, 1))
-        self.assertEqual(method.choose("key", [make_server("x")]), method.choose("key", ()))
+        self.assertEqual(method.choose("key", [make_server("x")], 0.0), method.choose("key", (), 0.0))
 
     @given(
         st.lists(st.sampled_from((1, 2, 3, 200)), min_size=2, max_size=6),
@@ -97,7 +97,7 @@ class HashTests(SynchronousTestCase):
             expected = nginx.tries(str(key).encode())
             tried: list[Server] = []
             while len(tried) + len(away) < len(servers):
-                tried.append(method.choose(key, tried))
+                tried.append(method.choose(key, tried, 0.0))
             self.assertEqual("".join(map(host, tried)), expected)
             for server in away:
                 method.add(server)

@@ -71,12 +71,12 @@ class ConsistentTests(SynchronousTestCase):
     def test_no_key(self) -> None:
         """Requests without a key take turns."""
         method = ready(Consistent(servers := make_servers(5, 1, 1), lambda request: b""), servers)
-        self.assertEqual("".join(host(method.choose(None, ())) for _ in range(7)), "aabacaa")
+        self.assertEqual("".join(host(method.choose(None, (), 0.0)) for _ in range(7)), "aabacaa")
 
     def test_shares(self) -> None:
         """Shares are weights, as far as 160 points a unit of weight make them."""
         method = make(make_servers(1, 2, 5))
-        shares = Counter(host(method.choose(key, ())) for key in range(8000))
+        shares = Counter(host(method.choose(key, (), 0.0)) for key in range(8000))
         for letter, weight in (("a", 1), ("b", 2), ("c", 5)):
             self.assertApproximates(shares[letter] / 1000 / weight, 1, 0.25)
 
@@ -84,10 +84,10 @@ class ConsistentTests(SynchronousTestCase):
         """A retry goes on along the ring, where the key would be if the tried server had gone."""
         servers = make_servers(1, 1, 1)
         method = make(servers)
-        first = method.choose("key", ())
-        second = method.choose("key", [first])
+        first = method.choose("key", (), 0.0)
+        second = method.choose("key", [first], 0.0)
         method.remove(first)
-        self.assertIs(method.choose("key", ()), second)
+        self.assertIs(method.choose("key", (), 0.0), second)
         self.assertIsNot(first, second)
 
     def test_every_server_is_tried(self) -> None:
@@ -97,7 +97,7 @@ class ConsistentTests(SynchronousTestCase):
         for key in range(50):
             tried: list[Server] = []
             for _ in servers:
-                tried.append(method.choose(key, tried))
+                tried.append(method.choose(key, tried, 0.0))
             self.assertEqual(set(tried), set(servers))
 
     @given(
@@ -112,12 +112,12 @@ class ConsistentTests(SynchronousTestCase):
         servers = make_servers(*weights)
         method = make(servers)
         leaver = servers[which % len(servers)]
-        before = [method.choose(key, ()) for key in keys]
+        before = [method.choose(key, (), 0.0) for key in keys]
         if gone:
             method = make([server for server in servers if server is not leaver])
         else:
             method.remove(leaver)
-        after = [method.choose(key, ()) for key in keys]
+        after = [method.choose(key, (), 0.0) for key in keys]
         self.assertNotIn(leaver, after)
         stayed = [(was, now) for was, now in zip(before, after, strict=True) if was is not leaver and was is not now]
         self.assertEqual(stayed, [])
@@ -126,7 +126,7 @@ class ConsistentTests(SynchronousTestCase):
         """Of K keys on n servers about K/n move when one comes."""
         servers = [make_server(f"10.0.0.{number}") for number in range(20)]
         before, after = make(servers[:-1]), make(servers)
-        moved = sum(before.choose(key, ()) is not after.choose(key, ()) for key in KEYS)
+        moved = sum(before.choose(key, (), 0.0) is not after.choose(key, (), 0.0) for key in KEYS)
         self.assertTrue(0 < moved < 1.5 * len(KEYS) / len(servers), moved)
 
 
@@ -140,20 +140,20 @@ class NameTests(SynchronousTestCase):
 
     def key(self, name: str) -> int:
         """A key that belongs to the servers of `name`."""
-        return next(key for key in KEYS if str(self.method.choose(key, ()).spec.address) == name)
+        return next(key for key in KEYS if str(self.method.choose(key, (), 0.0).spec.address) == name)
 
     def test_turns(self) -> None:
         """They take turns at a key."""
         key = self.key("app.example.com:80")
-        chosen = Counter(self.method.choose(key, ()) for _ in range(9))
+        chosen = Counter(self.method.choose(key, (), 0.0) for _ in range(9))
         self.assertEqual(chosen, dict.fromkeys(self.several, 3))
 
     def test_found_anew(self) -> None:
         """The keys of the name stay with it when its addresses change."""
         later = make([*named("10.0.0.9"), self.other])
         self.assertEqual(
-            [later.choose(key, ()) is self.other for key in KEYS],
-            [self.method.choose(key, ()) is self.other for key in KEYS],
+            [later.choose(key, (), 0.0) is self.other for key in KEYS],
+            [self.method.choose(key, (), 0.0) is self.other for key in KEYS],
         )
 
     def test_retry(self) -> None:
@@ -161,7 +161,7 @@ class NameTests(SynchronousTestCase):
         key = self.key("app.example.com:80")
         tried: list[Server] = []
         for _ in range(4):
-            tried.append(self.method.choose(key, tried))
+            tried.append(self.method.choose(key, tried, 0.0))
         self.assertEqual((set(tried[:3]), tried[3]), (set(self.several), self.other))
 
     def test_one_is_left(self) -> None:
@@ -169,4 +169,4 @@ class NameTests(SynchronousTestCase):
         key = self.key("app.example.com:80")
         for server in self.several[1:]:
             self.method.remove(server)
-        self.assertEqual({self.method.choose(key, ()) for _ in range(5)}, {self.several[0]})
+        self.assertEqual({self.method.choose(key, (), 0.0) for _ in range(5)}, {self.several[0]})

@@ -36,7 +36,7 @@ class Desk:
         return "".join(self._take_one([self.servers[letter] for letter in tried]) for _ in range(count))
 
     def _take_one(self, tried: list[Server]) -> str:
-        server = self.method.choose(None, tried)
+        server = self.method.choose(None, tried, 0.0)
         server.active += 1
         self.method.load_changed(server)
         return host(server)

@@ -40,7 +40,7 @@ class Drawing:
     make: Any
 
     def choose(self: Any, servers: list[Server], *said: float, tried: tuple[Server, ...] = ()) -> str:
-        return host(ready(self.make(servers, Dice(*said)), servers).choose(None, tried))
+        return host(ready(self.make(servers, Dice(*said)), servers).choose(None, tried, 0.0))
 
     def test_interface(self: Any) -> None:
         """It is a method, and says so."""
@@ -51,7 +51,7 @@ class Drawing:
         servers = make_servers(1, 1, 1)
         method = ready(self.make(servers, Random(1)), servers)
         method.remove(servers[1])
-        self.assertEqual({host(method.choose(None, (servers[0],))) for _ in range(50)}, {"c"})
+        self.assertEqual({host(method.choose(None, (servers[0],), 0.0)) for _ in range(50)}, {"c"})
 
     def test_of_the_other_tier(self: Any) -> None:
         """The server that was tried may be none of this method's."""
@@ -63,7 +63,7 @@ class Drawing:
         dice = Dice(*[0.0] * 21, 0.9)
         method = ready(self.make(servers, dice), servers)
         method.remove(servers[0])
-        self.assertEqual((host(method.choose(None, ())), dice.said), ("b", [0.9]))
+        self.assertEqual((host(method.choose(None, (), 0.0)), dice.said), ("b", [0.9]))
 
     def test_usable(self: Any) -> None:
         """Only a usable server that was not tried is chosen."""
@@ -76,7 +76,7 @@ class Drawing:
                 method.remove(server)
             left = [server for server in servers if server not in absent]
             tried = random.sample(left, random.randrange(len(left)))
-            chosen = method.choose(None, tried)
+            chosen = method.choose(None, tried, 0.0)
             self.assertTrue(chosen in left and chosen not in tried)
 
 
@@ -98,7 +98,7 @@ class RandomOneTests(Drawing, SynchronousTestCase):
         """Shares are weights."""
         servers = make_servers(1, 2, 5)
         method = ready(RandomOne(servers, Random(1)), servers)
-        shares = Counter(host(method.choose(None, ())) for _ in range(8000))
+        shares = Counter(host(method.choose(None, (), 0.0)) for _ in range(8000))
         for letter, weight in zip(LETTERS, (1, 2, 5), strict=False):
             self.assertApproximates(shares[letter] / 1000, weight, 0.2)
 
@@ -134,5 +134,5 @@ class RandomTwoTests(Drawing, SynchronousTestCase):
         servers = make_servers(*[1] * 8)
         method = ready(RandomTwo(servers, Random(1)), servers)
         for _ in range(800):
-            method.choose(None, ()).active += 1
+            method.choose(None, (), 0.0).active += 1
         self.assertLess(max(server.active for server in servers) - min(server.active for server in servers), 6)

@@ -30,7 +30,7 @@ class Round:
 
     def take(self, count: int, tried: str = "") -> str:
         left_out = [self.servers[letter] for letter in tried]
-        return "".join(host(self.method.choose(None, left_out)) for _ in range(count))
+        return "".join(host(self.method.choose(None, left_out, 0.0)) for _ in range(count))
 
     def remove(self, letter: str) -> None:
         self.method.remove(self.servers[letter])
@@ -75,7 +75,7 @@ class OrderTests(SynchronousTestCase):
         servers = make_servers(1, 1)
         method = RoundRobin(servers)
         method.add(servers[1])
-        self.assertEqual([method.choose(None, ()) for _ in range(2)], [servers[1]] * 2)
+        self.assertEqual([method.choose(None, (), 0.0) for _ in range(2)], [servers[1]] * 2)
 
     def test_one_goes(self) -> None:
         """The others share what the one that left would have had."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.methods import METHODS, Tools
+from pylb.balance.methods import Tools, at_once, make_method
 from pylb.balance.request import compile_key, network
 from pylb.balance.server import Server
 from pylb.model import Address, Balance, InetAddress, ServerSpec, UnixAddress
@@ -35,7 +35,7 @@ class Client:
         return self.key.encode()
 
 
-TOOLS = Tools(random=Random(1), key=compile_key("$remote_addr"), address=network)
+TOOLS = Tools(random=Random(1), key=compile_key("$remote_addr"), address=network, elsewhere=at_once)
 
 
 def chosen(case: dict[str, Any]) -> str:
@@ -44,14 +44,14 @@ def chosen(case: dict[str, Any]) -> str:
     servers = [
         Server(ServerSpec(address=address(text), weight=weight, down=down)) for text, weight, down in case["servers"]
     ]
-    made = METHODS[method](servers, Balance(method=method, consistent="consistent" in rest), TOOLS)
+    made = make_method(servers, Balance(method=method, consistent="consistent" in rest), TOOLS)
     for server in servers:
-        if not server.down:
+        if server.switch == "up":
             made.add(server)
     letters = dict(zip([server.name for server in servers], LETTERS, strict=False))
     nobody = case["keys"] == "nobody"
     requests = [None if nobody else Client(key) for key in KEYS[case["keys"]]()]
-    return "".join(letters[made.choose(request, ()).name] for request in requests)
+    return "".join(letters[made.choose(request, (), 0.0).name] for request in requests)
 
 
 class VectorTests(SynchronousTestCase):

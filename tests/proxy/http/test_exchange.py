@@ -299,7 +299,7 @@ class KeptConnectionTests(TestCase):
         first, _ = await backend.request()
         first.send(HELLO)
         await client.until(b"hello")
-        rig.pool.servers[1].down = True
+        rig.pool.servers[1].switch = "down"
         rig.pool.replace(rig.pool.servers)
         client.send(put(b"again"))
         await first.until(b"again")
