@@ -29,6 +29,10 @@ class Fortunes:
                 pause=server.health.fail_timeout,
                 reason=reason,
             )
+        elif change is Change.SWITCHED:
+            self._log.info(
+                "pool {pool}: {server} is switched to {state}", pool=pool.name, server=server.name, state=reason
+            )
         else:
             self._log.info("pool {pool}: {server} is back: {reason}", pool=pool.name, server=server.name, reason=reason)
 

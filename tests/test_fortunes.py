@@ -40,6 +40,14 @@ class FortunesTests(SynchronousTestCase):
         line = "pool web: 10.0.0.1:80 is back: a request succeeded"
         self.assertEqual(self.lines(lambda: [self.use() for _ in range(3)]), [(LogLevel.info, line)])
 
+    def test_switched(self):
+        """One line when the operator takes a server out or in."""
+        lines = self.lines(
+            lambda: [self.pool.switch(self.pool.servers[0], state) for state in ("drain", "drain", "up")]
+        )
+        expected = [f"pool web: 10.0.0.1:80 is switched to {state}" for state in ("drain", "up")]
+        self.assertEqual(lines, [(LogLevel.info, line) for line in expected])
+
     def test_lone(self):
         """A server that is never ejected, because it is alone, is said to fail, once, and to work again."""
         self.pool.replace(self.pool.servers[:1])

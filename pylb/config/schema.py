@@ -82,11 +82,17 @@ class ServerForm(Form):
     max_fails: Count = UNSET
     fail_timeout: Duration = UNSET
     max_conns: Count = UNSET
-    drain: NotYet = UNSET
+    slow_start: Duration = UNSET
+    drain: Flag = UNSET
     resolve: NotYet = UNSET
     route: NotYet = UNSET
     service: NotYet = UNSET
-    slow_start: NotYet = UNSET
+
+    @model_validator(mode="after")
+    def _one_state(self) -> ServerForm:
+        if self.drain and self.down:
+            raise ValueError('"down" serves nobody, "drain" only whoever belongs to it: a server is one of them')
+        return self
 
 
 class KeepaliveForm(Form):

@@ -76,8 +76,15 @@ class ServerMistakes(_Table):
                 ("{address: }", "6:10: pools.a.servers.1.address: has no value"),
                 ("[10.0.0.2:80]", "6:9: pools.a.servers.1: must be a mapping"),
                 ("", "6:8: pools.a.servers.1: has no value"),
-                ("{address: 10.0.0.2:80, slow_start: 0s}", "6:32: pools.a.servers.1.slow_start: not supported yet"),
-                ("{address: 10.0.0.2:80, drain: false}", "6:32: pools.a.servers.1.drain: not supported yet"),
+                (
+                    "{address: 10.0.0.2:80, slow_start: -1s}",
+                    '6:44: pools.a.servers.1.slow_start: must be a duration such as 500ms, 5s or 1m30s, not "-1s"',
+                ),
+                ("{address: 10.0.0.2:80, drain: 1}", "6:39: pools.a.servers.1.drain: must be true or false, not 1"),
+                (
+                    "{address: 10.0.0.2:80, drain: true, down: true}",
+                    '6:9: pools.a.servers.1: "down" serves nobody, "drain" only whoever belongs to it: a server is one of them',
+                ),
                 ("{address: 10.0.0.2:80, route: a}", "6:32: pools.a.servers.1.route: not supported yet"),
                 ("{address: 10.0.0.2:80, service: http}", "6:32: pools.a.servers.1.service: not supported yet"),
                 ("{address: 10.0.0.2:80, resolve: }", "6:32: pools.a.servers.1.resolve: not supported yet"),
