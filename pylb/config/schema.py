@@ -91,7 +91,7 @@ class ServerForm(Form):
     @model_validator(mode="after")
     def _one_state(self) -> ServerForm:
         if self.drain and self.down:
-            raise ValueError('"down" serves nobody, "drain" only whoever belongs to it: a server is one of them')
+            raise ValueError('"down" serves nobody, "drain" only those that belong to it: take one')
         return self
 
 

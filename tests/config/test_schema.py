@@ -83,7 +83,7 @@ class ServerMistakes(_Table):
                 ("{address: 10.0.0.2:80, drain: 1}", "6:39: pools.a.servers.1.drain: must be true or false, not 1"),
                 (
                     "{address: 10.0.0.2:80, drain: true, down: true}",
-                    '6:9: pools.a.servers.1: "down" serves nobody, "drain" only whoever belongs to it: a server is one of them',
+                    '6:9: pools.a.servers.1: "down" serves nobody, "drain" only those that belong to it: take one',
                 ),
                 ("{address: 10.0.0.2:80, route: a}", "6:32: pools.a.servers.1.route: not supported yet"),
                 ("{address: 10.0.0.2:80, service: http}", "6:32: pools.a.servers.1.service: not supported yet"),
