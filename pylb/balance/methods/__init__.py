@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from pylb.balance.methods.bounded import Bounded
+from pylb.balance.methods.consistent import Consistent
+from pylb.balance.methods.first import First
 from pylb.balance.methods.hashing import Hash, address_numbers, key_numbers
 from pylb.balance.methods.interface import (
     Elsewhere,
@@ -15,8 +19,10 @@ from pylb.balance.methods.interface import (
     Tools,
     at_once,
 )
-from pylb.balance.methods.ketama import Consistent
+from pylb.balance.methods.ketama import Ring
 from pylb.balance.methods.least_conn import LeastConn
+from pylb.balance.methods.maglev import Table
+from pylb.balance.methods.places import Kind
 from pylb.balance.methods.random import RandomOne, RandomTwo
 from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.server import Server
@@ -34,14 +40,27 @@ __all__ = [
     "make_method",
 ]
 
+
+def _consistent(
+    kind: Kind, servers: Sequence[Server], balance: Balance, tools: Tools, before: IBalancingMethod | None
+) -> IBalancingMethod:
+    if balance.bounded_load is None:
+        return Consistent(servers, kind, tools, before)
+    return Bounded(servers, kind, tools, balance.bounded_load, before)
+
+
 METHODS: dict[str, MakeMethod] = {
     "round_robin": lambda servers, balance, tools, before: RoundRobin(servers),
     "least_conn": lambda servers, balance, tools, before: LeastConn(servers),
     "hash": lambda servers, balance, tools, before: (
-        Consistent(servers, tools.key) if balance.consistent else Hash(servers, tools.key, key_numbers)
+        _consistent(Ring, servers, balance, tools, before)
+        if balance.consistent
+        else Hash(servers, tools.key, key_numbers)
     ),
     "ip_hash": lambda servers, balance, tools, before: Hash(servers, tools.address, address_numbers),
     "random": lambda servers, balance, tools, before: (RandomTwo if balance.two else RandomOne)(servers, tools.random),
+    "maglev": partial(_consistent, Table),
+    "first": lambda servers, balance, tools, before: First(servers),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,11 +10,12 @@ from zope.interface.verify import verifyObject
 
 from pylb import model
 from pylb.balance.methods import METHODS, IBalancingMethod, IWatchesLoad, Tools, at_once, make_method
+from pylb.balance.methods.bounded import Bounded
+from pylb.balance.methods.consistent import Consistent
 from pylb.balance.methods.hashing import Hash
-from pylb.balance.methods.ketama import Consistent
 from pylb.balance.methods.random import RandomOne, RandomTwo
 from pylb.model import Balance
-from tests.balance.fakes import make_servers
+from tests.balance.fakes import make_servers, ready
 
 TOOLS = Tools(random=Random(1), key=lambda request: b"", address=lambda request: b"", elsewhere=at_once)
 
@@ -31,9 +33,19 @@ class MethodsTests(SynchronousTestCase):
     def test_asked(self) -> None:
         """What the operator asks of a method decides which one it is."""
         asked = [Balance(method="hash", consistent=True), Balance(method="hash")]
+        asked += [Balance(method="hash", consistent=True, bounded_load=1.5), Balance(method="maglev", bounded_load=2.0)]
         asked += [Balance(method="random", two="least_conn"), Balance(method="random")]
         made = [type(make_method(make_servers(1), each, TOOLS)) for each in asked]
-        self.assertEqual(made, [Consistent, Hash, RandomTwo, RandomOne])
+        self.assertEqual(made, [Consistent, Hash, Bounded, Bounded, RandomTwo, RandomOne])
+
+    def test_two_kinds(self) -> None:
+        """The same key may lie elsewhere in maglev's table than on ketama's ring."""
+        chosen, servers = [], make_servers(1, 1)
+        for method in ("hash", "maglev"):
+            tools = replace(TOOLS, key=lambda request: b"%d" % request)
+            made = ready(make_method(servers, Balance(method=method, consistent=True), tools), servers)
+            chosen.append([made.choose(key, (), 0.0) for key in range(20)])
+        self.assertNotEqual(*chosen)
 
     def test_who_watches_the_load(self) -> None:
         """Only the method that has to know is told of each lease."""
