@@ -1,8 +1,8 @@
 """How do the parts become a load balancer?
 
 `LoadBalancer` is an ordinary Twisted service.  Making one takes everything that can fail (certificates, sockets, the access
-log), so that a mistake stops it before anything has started; starting it looks the host names up and then accepts; stopping
-it lets what runs finish for `shutdown_timeout`.
+log), so that a mistake stops it before anything has started; starting it looks the host names up, makes what
+takes long (the rings of large pools) and then accepts; stopping it lets what runs finish for `shutdown_timeout`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
 
 from pylb import __version__
+from pylb.background import Background
 from pylb.balance.pool import make_pool
 from pylb.capacity import capacity, descriptor_limit, shortfalls
 from pylb.config import from_dict
@@ -54,7 +55,8 @@ class LoadBalancer(Service):
         self.clock = clock
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
-        self.pools = {name: make_pool(spec, clock, Fortunes()) for name, spec in config.pools.items()}
+        self._background = Background(self.reactor)
+        self.pools = {name: make_pool(spec, clock, Fortunes(), self._background) for name, spec in config.pools.items()}
         self.capacity = capacity(config, descriptor_limit())
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
@@ -84,12 +86,14 @@ class LoadBalancer(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._names.start().addCallback(self._serve).addErrback(self.ready.errback)
+        prepared = DeferredList([self._names.start(), self._background.start()])
+        prepared.addCallback(self._serve).addErrback(self.ready.errback)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
         super().stopService()
         self._names.stop()
+        self._background.stop()
         deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
         ports, self._ports = self._ports, []
         ends = [maybeDeferred(port.stopListening) for port in ports]
@@ -116,7 +120,7 @@ class LoadBalancer(Service):
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
 
-    def _serve(self, _: None) -> None:
+    def _serve(self, _: object) -> None:
         for bound in self._bound:
             self._listen(bound)
         self._announce()

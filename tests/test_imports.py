@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "pylb"
 BOTTOM = {"model", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
-SERVICE = {"admin", "check", "workers", "capacity", "config", "fortunes", *BESIDE}
+SERVICE = {"admin", "background", "check", "workers", "capacity", "config", "fortunes", *BESIDE}
 TOP = {"service", *SERVICE}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": set(),
     "config": BOTTOM,
     "balance": BOTTOM,
+    "background": set(),
     "capacity": {"model"},
     "fortunes": {"balance", "model"},
     "proxy": PROXY,

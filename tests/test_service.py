@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import trustme
 from twisted.application.service import IService, MultiService
 from twisted.internet import reactor, ssl
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import capturedLogs, formatEvent
 from twisted.web.client import Agent, readBody
@@ -20,11 +22,15 @@ from zope.interface.verify import verifyObject
 import pylb.service
 from pylb.model import (
     AccessLog,
+    Balance,
     Certificate,
+    Config,
     HttpListener,
     InetAddress,
     ListenerTLS,
+    PoolSpec,
     Route,
+    ServerSpec,
     UnixAddress,
 )
 from pylb.proxy.listen import BindError
@@ -86,6 +92,38 @@ class ServingTests(Served):
         client.transport.write(b"hello")
         await client.hears(b"hello")
         client.transport.loseConnection()
+
+    async def test_large_rings(self):
+        """What takes long to make is there when the first client is accepted."""
+        pool = PoolSpec(
+            name="p",
+            servers=tuple(ServerSpec(address=self.backend()) for _ in range(2)),
+            balance=Balance(method="maglev", key="$remote_addr"),
+        )
+        balancer = self.start(LoadBalancer(Config(pools={"p": pool}, listeners={"tcp": tcp()})))
+        self.assertNoResult(balancer.ready)
+        await balancer.ready
+        for _ in range(4):
+            client = await self.client(balancer)
+            client.transport.write(b"hello")
+            await client.hears(b"hello")
+        self.assertEqual(sorted(server.picked for server in balancer.pools["p"].servers), [0, 4])
+
+    async def test_stopped_before_it_served(self):
+        """A load balancer that is stopped while rings are being made never serves."""
+        spec = PoolSpec(
+            name="p",
+            servers=(ServerSpec(address=self.backend()),),
+            balance=Balance(method="maglev", key="$remote_addr"),
+        )
+        balancer = LoadBalancer(Config(pools={"p": spec}, listeners={"tcp": tcp()}))
+        balancer.startService()
+        await balancer.stopService()
+        for thread in threading.enumerate():
+            if thread.name == "pylb-background":
+                thread.join(5)
+        await deferLater(reactor, 0)
+        self.assertNoResult(balancer.ready)
 
     def test_addresses(self):
         """Known from the beginning, until the end."""
