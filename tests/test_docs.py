@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
 
+from pylb.balance.methods import IBalancingMethod
 from pylb.balance.pool import NoServerAvailable, make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec
 from tests.backends import Peer, dead_address, until
@@ -85,6 +88,52 @@ class EmbeddingTests(TestCase):
         await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
         await until(lambda: client.lost)
         self.assertEqual([server.failures for server in names["pool"].servers], [1, 1])
+
+
+class MethodTests(ConfigTestCase):
+    """docs/python.md, a balancing method of your own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("near.py", examples("docs/python.md")[2])
+        self.addCleanup(sys.modules.pop, "near", None)
+        config = self.load(
+            "listeners: {l: {protocol: tcp, listen: 9000, pool: p}}\n"
+            "pools: {p: {servers: [10.1.0.1:80, 10.1.0.2:80, 10.2.0.1:80], balance: near:Near}}\n"
+        )
+        self.pool = make_pool(config.pools["p"], MemoryReactorClock().seconds)
+
+    def serve(self, client: bytes, count: int) -> list[str]:
+        return [self.pool.acquire(Client(client)).server.name for _ in range(count)]
+
+    def test_interface(self) -> None:
+        """It is a method."""
+        verifyObject(IBalancingMethod, self.pool._tiers[0].method)
+
+    def test_near(self) -> None:
+        """Clients get servers that are near them, in turn."""
+        self.assertEqual(self.serve(b"10.2.0.77", 2), ["10.2.0.1:80"] * 2)
+        self.assertEqual(self.serve(b"10.1.0.77", 3), ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.1:80"])
+
+    def test_who_is_left(self) -> None:
+        """Others serve when it was tried or cannot."""
+        lease = self.pool.acquire(Client(b"10.2.0.77"))
+        other = self.pool.acquire(Client(b"10.2.0.77"), after=lease)
+        self.assertEqual([lease.server.name, other.server.name], ["10.2.0.1:80", "10.1.0.1:80"])
+        self.pool.switch(lease.server, "down")
+        self.assertNotIn("10.2.0.1:80", self.serve(b"10.2.0.77", 4))
+
+    def test_nobody(self) -> None:
+        """Who does not say where from is served as well."""
+        self.assertEqual(len({self.pool.acquire().server for _ in range(3)}), 3)
+
+
+class Client:
+    def __init__(self, address: bytes) -> None:
+        self.address = address
+
+    def variable(self, name: str) -> bytes:
+        return {"remote_addr": self.address}[name]
 
 
 class LeaseTests(SynchronousTestCase):

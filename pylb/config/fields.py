@@ -13,6 +13,7 @@ from typing import Annotated, Any, Never, TypeAlias
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from pylb.config import certificates, scalars
+from pylb.config.own import Own, own_method
 from pylb.model import METHODS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
 from pylb.variables import check_format, check_key
 from pylb.words import did_you_mean, quoted
@@ -29,6 +30,7 @@ __all__ = [
     "InetListen",
     "KeyFile",
     "Listen",
+    "LoadFactor",
     "LogFormat",
     "LogPath",
     "Method",
@@ -56,7 +58,7 @@ __all__ = [
 UNSET: Any = None
 
 #: Those of `METHODS` that are built.
-_BUILT = frozenset({"round_robin", "least_conn", "ip_hash", "hash", "random"})
+_BUILT = frozenset({"round_robin", "least_conn", "ip_hash", "hash", "random", "maglev", "first"})
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PATH = re.compile(r"/[!-~]*")
@@ -91,7 +93,9 @@ def _timeout(value: object) -> float:
     return seconds
 
 
-def _method(value: object) -> str:
+def _method(value: object, info: ValidationInfo) -> str | Own:
+    if isinstance(value, type) or (isinstance(value, str) and ":" in value):
+        return own_method(value, _folder(info))
     if value not in METHODS:
         raise ValueError(f"unknown balancing method {quoted(value)}{did_you_mean(value, METHODS)}")
     if value not in _BUILT:
@@ -225,8 +229,9 @@ ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name)]
 ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address)]
 Listen: TypeAlias = Annotated[Address, PlainValidator(_listen)]
 InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only)]
-Method: TypeAlias = Annotated[str, PlainValidator(_method)]
+Method: TypeAlias = Annotated[str | Own, PlainValidator(_method)]
 HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key)]
+LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor)]
 BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(_better_of_two)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3"))]
 LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path)]

@@ -22,6 +22,10 @@ from pylb.words import did_you_mean, quoted
 __all__ = ["disagreements"]
 
 
+#: The methods that cannot let a share grow, and what it is with them that names a server.
+_NO_SLOW_START = {"hash": "key", "ip_hash": "address", "maglev": "key", "first": "order"}
+
+
 class _Part(NamedTuple):
     """A pool or a listener as written; `keys` is empty if it is no mapping."""
 
@@ -86,10 +90,28 @@ def _about_pool(pool: _Part) -> Iterator[Mistake]:
     servers = [server for _, server in pool.items("servers")]
     if servers and all(isinstance(server, dict) and server.get("backup") is True for server in servers):
         yield pool.mistake("every server is a backup, there is none to be a backup for", "servers")
+    yield from _about_slow_start(pool)
     tls = pool.keys.get("tls")
     unnamed = isinstance(tls, dict) and tls.get("verify") is not False and "server_name" not in tls
     if unnamed and any(map(_is_unix, servers)):
         yield pool.mistake('"server_name" is missing: a Unix socket has no name to verify', "tls")
+
+
+def _about_slow_start(pool: _Part) -> Iterator[Mistake]:
+    balance = pool.keys.get("balance")
+    method = balance.get("method") if isinstance(balance, dict) else balance
+    by = _NO_SLOW_START.get(method) if isinstance(method, str) else None
+    for place, server in pool.items("servers") if by else ():
+        if isinstance(server, dict) and _lasts(server.get("slow_start")):
+            text = f'no "slow_start" with the method {method}: the {by} alone says which server it is, so no share can grow'
+            yield pool.mistake(text, "servers", place, "slow_start")
+
+
+def _lasts(written: object) -> bool:
+    try:
+        return scalars.duration(written) > 0
+    except ValueError:
+        return False
 
 
 def _is_unix(server: object) -> bool:

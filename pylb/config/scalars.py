@@ -21,6 +21,7 @@ from pylb.words import quoted, quoted_path
 __all__ = [
     "choice",
     "duration",
+    "factor",
     "flag",
     "host_name",
     "listen_address",
@@ -87,6 +88,16 @@ def choice(*known: str) -> Callable[[object], str]:
         raise ValueError(f"must be {' or '.join(map(quoted, known))}, not {_shown(value)}")
 
     return read
+
+
+def factor(value: object) -> float:
+    """A number from 1 to 1000, perhaps with a fraction."""
+    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(f"must be a number such as 1.25, not {_shown(value)}")
+    if not 1 <= number <= 1000:
+        raise ValueError(f"must be from 1 to 1000, not {_shown(value)}")
+    return float(number)
 
 
 def duration(value: object) -> float:

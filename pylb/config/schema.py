@@ -12,20 +12,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from pylb import model
 from pylb.config import certificates
+from pylb.config.balance import BalanceForm
 from pylb.config.fields import (
     UNSET,
-    BetterOfTwo,
     CertificateFile,
     Count,
     Duration,
     Flag,
-    HashKey,
     InetListen,
     KeyFile,
     Listen,
     LogFormat,
     LogPath,
-    Method,
     MinVersion,
     Name,
     Network,
@@ -119,28 +117,6 @@ class UpstreamTLSForm(Form):
     def _can_verify(self) -> UpstreamTLSForm:
         if self.verify is not False and self.ca is UNSET:
             certificates.system_bundle()
-        return self
-
-
-class BalanceForm(Form):
-    """How to choose; the name of a method alone is short for a mapping with it."""
-
-    builds = model.Balance
-
-    method: Method
-    key: HashKey = UNSET
-    consistent: Flag = UNSET
-    two: BetterOfTwo = UNSET
-    inflight: NotYet = UNSET
-    metric: NotYet = UNSET
-
-    @model_validator(mode="after")
-    def _keys_of_the_method(self) -> BalanceForm:
-        for key, method in (("key", "hash"), ("consistent", "hash"), ("two", "random")):
-            if getattr(self, key) is not UNSET and self.method != method:
-                raise ValueError(f"{quoted(key)} belongs to the method {method}, not to {self.method}")
-        if self.method == "hash" and self.key is UNSET:
-            raise ValueError('"key" is missing: what is to be hashed, such as $remote_addr?')
         return self
 
 

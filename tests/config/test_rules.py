@@ -72,6 +72,29 @@ class Pools(ConfigTestCase):
             self.mistakes(text + "  t: {protocol: tcp, listen: 83, pool: a}\n"),
         )
 
+    def test_slow_start(self) -> None:
+        """Where a key or the order alone says which server it is, no share can grow."""
+        text = (
+            "listeners: {w: {protocol: tcp, listen: 8080, pool: a}}\n"
+            "pools:\n  a:\n    servers: [x:1, {address: y:1, slow_start: %s}]\n    balance: %s\n"
+        )
+        key = "key: $remote_addr"
+        for balance, method, by in [
+            (f"{{method: hash, {key}}}", "hash", "key"),
+            (f"{{method: hash, {key}, consistent: true}}", "hash", "key"),
+            (f"{{method: maglev, {key}}}", "maglev", "key"),
+            ("ip_hash", "ip_hash", "address"),
+            ("first", "first", "order"),
+        ]:
+            why = f"the {by} alone says which server it is, so no share can grow"
+            problem = f'no "slow_start" with the method {method}: {why}'
+            self.assertEqual(
+                [f"lb.yaml:4:47: pools.a.servers.1.slow_start: {problem}"], self.mistakes(text % ("30s", balance))
+            )
+            self.load(text % ("0s", balance))
+        for balance in ("round_robin", "least_conn", "random", "{method: random, two: least_conn}"):
+            self.load(text % ("30s", balance))
+
     def test_udp(self) -> None:
         """Datagrams go to sockets that take datagrams, and are not encrypted."""
         text = (

@@ -107,6 +107,27 @@ class Numbers(_Table):
             ],
         )
 
+    def test_factor(self) -> None:
+        """Factors are from 1 to 1000, with or without a fraction."""
+        self.reads(
+            scalars.factor, [(1, 1.0), (2, 2.0), ("1.25", 1.25), ("2", 2.0), (1.5, 1.5), (1000, 1000.0), ("1.0", 1.0)]
+        )
+        self.refuses(
+            scalars.factor,
+            [
+                (0, "must be from 1 to 1000, not 0"),
+                ("0.99", 'must be from 1 to 1000, not "0.99"'),
+                (1001, "must be from 1 to 1000, not 1001"),
+                (10**400, "must be from 1 to 1000, not a number that large"),
+                (float("nan"), "must be from 1 to 1000, not nan"),
+                ("1,5", 'must be a number such as 1.25, not "1,5"'),
+                ("125%", 'must be a number such as 1.25, not "125%"'),
+                ("1e2", 'must be a number such as 1.25, not "1e2"'),
+                (True, "must be a number such as 1.25, not true"),
+                (None, "must be a number such as 1.25, not a NoneType"),
+            ],
+        )
+
     def test_size(self) -> None:
         """Sizes are bytes, k, m and g by 1024."""
         self.reads(

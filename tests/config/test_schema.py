@@ -106,7 +106,28 @@ class PoolMistakes(_Table):
                 ),
                 (
                     "balance: {method: random, key: $remote_addr}",
-                    '5:14: pools.a.balance: "key" belongs to the method hash, not to random',
+                    '5:14: pools.a.balance: "key" belongs to the method hash or maglev, not to random',
+                ),
+                (
+                    "balance: maglev",
+                    '5:14: pools.a.balance: "key" is missing: what is to be hashed, such as $remote_addr?',
+                ),
+                (
+                    "balance: {method: maglev, key: $remote_addr, consistent: true}",
+                    '5:14: pools.a.balance: "consistent" belongs to the method hash, not to maglev',
+                ),
+                (
+                    "balance: {method: least_conn, bounded_load: 2}",
+                    '5:14: pools.a.balance: "bounded_load" belongs to the method hash or maglev, not to least_conn',
+                ),
+                (
+                    "balance: {method: hash, key: $remote_addr, bounded_load: 1.25}",
+                    '5:14: pools.a.balance: "bounded_load" needs "consistent: true": else a key has no next server to'
+                    " go on to",
+                ),
+                (
+                    "balance: {method: maglev, key: $remote_addr, bounded_load: 0.9}",
+                    '5:64: pools.a.balance.bounded_load: must be from 1 to 1000, not "0.9"',
                 ),
                 (
                     "balance: {method: hash, key: all}",
@@ -443,6 +464,12 @@ class Built(ConfigTestCase):
         )
         self.assertEqual(model.Balance(method="random", two="least_conn"), pool.balance)
         self.assertEqual(model.Balance(method="least_conn"), self.pool(balance="least_conn").balance)
+        self.assertEqual(
+            model.Balance(method="hash", key="$remote_addr", consistent=True, bounded_load=1.25),
+            self.pool(
+                balance={"method": "hash", "key": "$remote_addr", "consistent": True, "bounded_load": "1.25"}
+            ).balance,
+        )
         self.assertEqual(model.Keepalive(connections=1, requests=2, time=3.0, timeout=4.0), pool.keepalive)
         self.assertEqual(model.UpstreamTLS(verify=False, server_name="a.example"), pool.tls)
 
