@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -43,6 +44,18 @@ class Check(CheckTestCase):
             "  dns: udp on 127.0.0.1:5353 -> b\n",
             self.shown(result.stdout),
         )
+
+    def test_own_method(self) -> None:
+        """A balancing method of somebody's own is looked for, and is a mistake like any other if it is not there."""
+        text = RIGHT.replace("[app.example:80, '[::1]:80', unix:/run/a]", "[x:1], balance: checked_method:Mine")
+        result = self.run_check(text)
+        problem = f'no module "checked_method", neither in Python\'s sys.path nor in {self.folder}'
+        self.assertEqual(
+            (result.exit_code, result.stderr), (1, f"{self.folder}/lb.yaml:2:32: pools.a.balance: {problem}\n")
+        )
+        self.write("checked_method.py", "class Mine:\n    def add(self): ...\n    remove = choose = add\n")
+        self.addCleanup(sys.modules.pop, "checked_method", None)
+        self.assertEqual(self.run_check(text).exit_code, 0)
 
     def test_tls(self) -> None:
         """A listener that speaks TLS is said to; one of a thing is not called several."""

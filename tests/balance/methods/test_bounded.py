@@ -105,6 +105,13 @@ class BoundedTests(SynchronousTestCase):
         load(self.method, self.servers[0], 5)
         self.assertNotIn(self.servers[0], [self.method.choose(None, (), 0.0) for _ in range(8)])
 
+    def test_no_key_tried(self) -> None:
+        """Who was tried is not asked again, however little it has to do."""
+        first, second, *_ = self.servers
+        load(self.method, second, 5)
+        chosen = [self.method.choose(None, [first], 0.0) for _ in range(8)]
+        self.assertEqual(set(chosen), set(self.servers[2:]))
+
     def test_no_ring_yet(self) -> None:
         """Nor does anybody get too much while the ring is being made."""
         servers = make_servers(400, 400)

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyClass
 from pylb.balance.methods.consistent import Consistent
 from pylb.balance.methods.interface import IBalancingMethod
 from pylb.balance.methods.ketama import Ring
+from pylb.balance.methods.maglev import Table
 from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.server import Server
 from pylb.model import InetAddress, ServerSpec
@@ -203,6 +204,15 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(len(self.aside.works), 0)
 
     def test_another_kind(self) -> None:
+        """maglev in the place of hash gets a table of its own."""
+        before = self.make(1, 1, 1)
+        servers = make_servers(1, 1, 1)
+        method = ready(Consistent(servers, Table, tools(self.aside), before), servers)
+        self.assertEqual(self.chosen(method), self.chosen(before))
+        self.aside.work()
+        self.assertEqual(self.chosen(method), self.chosen(ready(Consistent(servers, Table, tools()), servers)))
+
+    def test_another_method(self) -> None:
         """What was no consistent method has nothing to hand on."""
         servers = make_servers(300, 300)
         method = ready(Consistent(servers, Ring, tools(self.aside), RoundRobin(servers)), servers)

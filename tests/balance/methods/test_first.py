@@ -47,4 +47,6 @@ class FirstTests(SynchronousTestCase):
             if left:
                 chosen = method.choose(None, [servers[number] for number in tried], 0.0)
                 self.assertIs(chosen, servers[left[0]])
+            if usable:
+                self.assertIs(method.choose(None, (), 0.0), servers[min(usable)])
         self.assertEqual(len(method._heap), len(set(method._heap)))
