@@ -57,7 +57,7 @@ class Lease:
     Give at most one verdict and then release; further calls do nothing, whatever their order.
     """
 
-    __slots__ = ("_epoch", "_judged", "_picked", "_pool", "_released", "server", "tried")
+    __slots__ = ("_epoch", "_judged", "_picked", "_pool", "_released", "_waits", "server", "tried")
 
     def __init__(self, pool: Pool, server: Server, tried: tuple[Server, ...], now: float) -> None:
         self.server = server
@@ -68,6 +68,8 @@ class Lease:
         self._picked = now
         self._judged = False
         self._released = False
+        #: Whether its time is to be measured still.
+        self._waits = bool(pool.metric)
 
     def succeeded(self) -> None:
         """The server did what it was asked."""
@@ -84,9 +86,19 @@ class Lease:
             self._pool._failed(self.server, self._epoch, reason)
 
     def timed(self, moment: str) -> None:
-        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far."""
-        if self._pool.metric == moment and not self._released:
+        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far.
+
+        Only the first time counts.
+        """
+        if self._waits and self._pool.metric == moment:
+            self._wait_no_more()
             self._pool._measured(self.server, self._picked)
+
+    def _wait_no_more(self) -> None:
+        self._waits = False
+        server = self.server
+        server.waiting -= 1
+        server.began = server.began - self._picked if server.waiting else 0.0
 
     def bind(self, request: Request) -> None:
         """The session of `request` belongs to this server from now on, if the pool learns sessions."""
@@ -100,7 +112,8 @@ class Lease:
         self._released = True
         server = self.server
         server.active -= 1
-        server.began = server.began - self._picked if server.active else 0.0
+        if self._waits:
+            self._wait_no_more()
         if server.health.retry_at is not None and not self._judged:
             server.health.abandoned(self._epoch, self._picked)
         if not server.usable:
@@ -238,7 +251,9 @@ class Pool:
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
         server.active += 1
-        server.began += now
+        if self.metric:
+            server.waiting += 1
+            server.began += now
         server.picked += 1
         if server.health.retry_at is not None:
             server.health.trial_started(now)

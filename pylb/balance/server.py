@@ -40,6 +40,7 @@ class Server:
         "spec",
         "switch",
         "usable",
+        "waiting",
         "warming_since",
     )
 
@@ -50,8 +51,10 @@ class Server:
         self.missing = missing
         self.switch: Switch = "down" if spec.down else "drain" if spec.drain else "up"
         self.health = Health(spec.max_fails, spec.fail_timeout)
-        #: Leases held now, and the sum of the moments at which they were given.
+        #: Leases held now.
         self.active = 0
+        #: Those of them whose time is to be measured still, and the sum of the moments at which they were given.
+        self.waiting = 0
         self.began = 0.0
         #: Leases and failures since the start.
         self.picked = 0

@@ -56,13 +56,14 @@ class Heard:
 class Bench:
     """A pool on its own clock, driven by one-letter names."""
 
-    def __init__(self, *servers: Server, balance: Any = "round_robin") -> None:
+    def __init__(self, *servers: Server, balance: str | Balance = "round_robin") -> None:
         self.clock = Clock()
         self.heard = Heard()
         # No server: what the specs say is in the servers already.
-        self.pool = Pool(
-            PoolSpec(name="web", servers=(), balance=Balance(method=balance)), servers, self.clock.seconds, self.heard
+        spec = PoolSpec(
+            name="web", servers=(), balance=balance if isinstance(balance, Balance) else Balance(method=balance)
         )
+        self.pool = Pool(spec, servers, self.clock.seconds, self.heard)
 
     def server(self, letter: str) -> Server:
         return next(server for server in self.pool.servers if host(server) == letter)

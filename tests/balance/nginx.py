@@ -1,16 +1,16 @@
-"""nginx's own round robin, least_conn, hash and failure accounting, as plain as possible: the oracle of the tests.
+"""nginx's own round robin, least_conn, least_time, hash and failure accounting, as plain as possible: the tests' oracle.
 
-After ngx_http_upstream_round_robin.c, except where pylb differs by design:
-
-- a failure does not lower the weight (nginx's `effective_weight`);
-- every try looks at the primaries first, a retry too (nginx stays with the backups for the rest of the request).
+After ngx_http_upstream_round_robin.c, except that every try looks at the primaries first, a retry too; nginx stays with the
+backups for the rest of the request.
 
 Where news overlap (a verdict that comes after a later lease was given) pylb means something else; do not ask here.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 from math import inf
 from zlib import crc32
 
@@ -23,7 +23,7 @@ class Peer:
 
     def __init__(self, server: Server, single: bool) -> None:
         self.name = host(server)
-        self.weight = server.spec.weight
+        self.weight = self.effective = server.spec.weight
         self.down = server.spec.down
         self.max_conns = server.spec.max_conns
         self.max_fails = 0 if single else server.spec.max_fails
@@ -37,6 +37,17 @@ class Peer:
         if self.max_fails and self.fails >= self.max_fails and now - self.checked <= self.fail_timeout:
             return False
         return not (self.max_conns and self.conns >= self.max_conns)
+
+    def gain(self) -> int:
+        """Take part in a round; what it gained."""
+        gained = self.effective
+        self.current += gained
+        self.effective = min(self.weight, gained + 1)
+        return gained
+
+    def fail(self) -> None:
+        if self.max_fails:
+            self.effective = max(0, self.effective - self.weight // self.max_fails)
 
 
 class Nginx:
@@ -56,8 +67,7 @@ class Nginx:
         for peer in peers:
             if peer.name in tried or not peer.eligible(now):
                 continue
-            peer.current += peer.weight
-            total += peer.weight
+            total += peer.gain()
             if best is None or peer.current > best.current:
                 best = peer
         if best is None:
@@ -75,6 +85,7 @@ class Nginx:
         """The first half of nginx's `free`."""
         if failed:
             peer.fails += 1
+            peer.fail()
             peer.accessed = peer.checked = now
         elif peer.accessed < peer.checked:
             peer.fails = 0
@@ -87,25 +98,53 @@ class Nginx:
 class NginxLeastConn(Nginx):
     """The same with `least_conn`: after ngx_http_upstream_least_conn_module.c."""
 
+    def load(self, peer: Peer, now: float) -> int:
+        return peer.conns
+
     def _walk(self, peers: list[Peer], tried: Collection[str], now: float) -> Peer | None:
-        eligible = [peer for peer in peers if peer.name not in tried and peer.eligible(now)]
+        loads = {peer: self.load(peer, now) for peer in peers if peer.name not in tried and peer.eligible(now)}
         best, many = None, False
-        for peer in eligible:
-            if best is None or peer.conns * best.weight < best.conns * peer.weight:
+        for peer, load in loads.items():
+            if best is None or load * best.weight < loads[best] * peer.weight:
                 best, many = peer, False
-            elif peer.conns * best.weight == best.conns * peer.weight:
+            elif load * best.weight == loads[best] * peer.weight:
                 many = True
         if best is None:
             return None
-        total = 0
+        total, least = 0, Fraction(loads[best], best.weight)
         if many:
-            for peer in [peer for peer in eligible if peer.conns * best.weight == best.conns * peer.weight]:
-                peer.current += peer.weight
-                total += peer.weight
+            for peer in [peer for peer, load in loads.items() if Fraction(load, peer.weight) == least]:
+                total += peer.gain()
                 if peer.current > best.current:
                     best = peer
         best.current -= total
         return self._given(best, now)
+
+
+class NginxLeastTime(NginxLeastConn):
+    """The same with `least_time`: after ngx_http_upstream_least_time_module.c.
+
+    Times are seconds; with `inflight` the age of those under way counts as it is (nginx follows it with an average).
+    """
+
+    def __init__(self, servers: Sequence[Server], inflight: bool = False) -> None:
+        super().__init__(servers)
+        self.inflight = inflight
+        self.average: Counter[Peer] = Counter()
+        #: When the requests began that have not been measured yet.
+        self.waiting: defaultdict[Peer, list[float]] = defaultdict(list)
+
+    def measured(self, peer: Peer, seconds: float) -> None:
+        sample, average = round(seconds * 1000), self.average[peer]
+        self.average[peer] = int(0.5 + sample * 0.05 + average * 0.95) if average else sample
+
+    def load(self, peer: Peer, now: float) -> int:
+        time = self.average[peer]
+        if now - peer.checked > peer.fail_timeout:
+            time >>= int(min((now - peer.checked) / (peer.fail_timeout + 1), 64))
+        if self.inflight and (began := self.waiting[peer]):
+            time = max(time, int(1000 * (now - sum(began) / len(began))))
+        return (5000 if time >= 5000 else time + 20 - time % 20) * (1 + peer.conns)
 
 
 class NginxHash(Nginx):

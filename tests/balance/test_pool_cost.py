@@ -81,7 +81,7 @@ class CostTests(SynchronousTestCase):
         bench = big(10)
         before = lines(lambda: bench.serve(20))
         bench.fail(["host0"])
-        for _ in range(2):
+        for _ in range(3):
             bench.clock.advance(10.5)
             bench.serve(20)
         self.assertLess(lines(lambda: bench.serve(20)), before + 20)
@@ -105,7 +105,7 @@ class FlappingTests(SynchronousTestCase):
 
     def kept(self, bench: Bench) -> int:
         """Items in all the heaps."""
-        groups = [group for tier in bench.pool._tiers for group in tier.method._groups.values()]  # type: ignore[attr-defined]
+        groups = [group for tier in bench.pool._tiers for group in tier.method._turns.groups.values()]  # type: ignore[attr-defined]
         return len(bench.pool._returns) + sum(len(group.heap) for group in groups)
 
     def test_trials_abandoned(self) -> None:

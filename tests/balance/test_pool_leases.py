@@ -88,7 +88,8 @@ class TrialTests(SynchronousTestCase):
         self.bench.serve(1)
         self.bench.fail("a")
         self.bench.clock.advance(10.5)
-        self.bench.serve(1)
+        # In its first round a gains nothing.
+        self.bench.serve(2)
         self.trial = self.bench.pool.acquire()
 
     def test_exactly_one(self) -> None:
@@ -167,7 +168,7 @@ class TrialTests(SynchronousTestCase):
         bench.clock.advance(10.5)
         while_full = bench.serve(2)
         held.release()
-        self.assertEqual((while_full, "a" in bench.serve(2)), ("bb", True))
+        self.assertEqual((while_full, "a" in bench.serve(3)), ("bb", True))
 
 
 class ReplaceTests(SynchronousTestCase):

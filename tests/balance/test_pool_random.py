@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import Lease, NoServerAvailable
 from pylb.balance.server import Server
+from pylb.model import Balance
 from tests.balance.fakes import Bench, host, make_server
-from tests.balance.nginx import Nginx
+from tests.balance.nginx import Nginx, NginxLeastConn
 
 #: Times are multiples of a quarter second, which are exact: nginx's order of additions does not matter.
 ASKED = st.fixed_dictionaries(
@@ -29,16 +30,17 @@ POOLS = st.lists(ASKED, min_size=1, max_size=6)
 ADVANCE = st.tuples(st.just("advance"), st.integers(0, 50))
 
 
-def make_bench(asked: list[dict[str, Any]]) -> Bench:
-    return Bench(*(make_server(letter, **spec) for letter, spec in zip("abcdef", asked, strict=False)))
+def make_bench(asked: list[dict[str, Any]], balance: str | Balance = "round_robin") -> Bench:
+    servers = (make_server(letter, **spec) for letter, spec in zip("abcdef", asked, strict=False))
+    return Bench(*servers, balance=balance)
 
 
 class Duel:
     """The same requests to a pool and to nginx's loop; every verdict is given before the next request comes."""
 
-    def __init__(self, asked: list[dict[str, Any]]) -> None:
-        self.bench = make_bench(asked)
-        self.nginx = Nginx(self.bench.pool.servers)
+    def __init__(self, asked: list[dict[str, Any]], nginx: Any = Nginx, balance: str | Balance = "round_robin") -> None:
+        self.bench = make_bench(asked, balance)
+        self.nginx = nginx(self.bench.pool.servers)
         self.held: list[tuple[Lease, Any]] = []
         self.seen: list[tuple[str, str]] = []
 
@@ -74,34 +76,44 @@ class Duel:
             lease.release()
             self.nginx.free(peer)
 
+    def step(self, what: str, number: int) -> None:
+        if what == "advance":
+            self.bench.clock.advance(number / 4)
+        elif what == "release":
+            self.release(number)
+        elif what == "requests":
+            for _ in range(number):
+                self.request(0, hold=False)
+        else:
+            self.request(number, hold=what == "hold")
+
+
+DUEL = st.one_of(
+    ADVANCE,
+    st.tuples(st.sampled_from(("request", "hold", "release")), st.integers(0, 3)),
+    st.tuples(st.just("requests"), st.integers(1, 10)),
+)
+
 
 class OracleTests(SynchronousTestCase):
-    @given(
-        POOLS,
-        st.lists(
-            st.one_of(
-                ADVANCE,
-                st.tuples(st.sampled_from(("request", "hold", "release")), st.integers(0, 3)),
-                st.tuples(st.just("requests"), st.integers(1, 10)),
-            ),
-            max_size=60,
-        ),
-    )
-    @settings(deadline=None, max_examples=300)
-    def test_nginx(self, asked: list[dict[str, Any]], steps: list[tuple[str, int]]) -> None:
-        """With failures, pauses, trials, full servers, retries and backups: who serves is whom nginx would ask."""
-        duel = Duel(asked)
-        for what, number in steps:
-            if what == "advance":
-                duel.bench.clock.advance(number / 4)
-            elif what == "release":
-                duel.release(number)
-            elif what == "requests":
-                for _ in range(number):
-                    duel.request(0, hold=False)
-            else:
-                duel.request(number, hold=what == "hold")
+    """With failures, pauses, trials, full servers, retries and backups: who serves is whom nginx would ask."""
+
+    def compare(self, duel: Duel, steps: list[tuple[str, int]]) -> None:
+        for step in steps:
+            duel.step(*step)
         self.assertEqual([ours for ours, _ in duel.seen], [nginx for _, nginx in duel.seen])
+
+    @given(POOLS, st.lists(DUEL, max_size=60))
+    @settings(deadline=None, max_examples=300)
+    def test_round_robin(self, asked: list[dict[str, Any]], steps: list[tuple[str, int]]) -> None:
+        """By turns."""
+        self.compare(Duel(asked), steps)
+
+    @given(POOLS, st.lists(DUEL, max_size=60))
+    @settings(deadline=None, max_examples=200)
+    def test_least_conn(self, asked: list[dict[str, Any]], steps: list[tuple[str, int]]) -> None:
+        """By load, with turns of those that are level."""
+        self.compare(Duel(asked, NginxLeastConn, "least_conn"), steps)
 
 
 class Turmoil:

@@ -146,7 +146,7 @@ class SessionTests(SynchronousTestCase):
         """A server on trial is believed at the first reply: its session may live on for hours."""
         world = self.world(servers=2, timeout=3600.0)
         self.eject(world)
-        for client in (2, 3):
+        for client in (2, 3, 4):
             world.ask(client)
         [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
         self.assertTrue(world.pool.servers[0].health.ejected)
@@ -157,7 +157,7 @@ class SessionTests(SynchronousTestCase):
         """With `responses` the verdict waits for all of them."""
         world = self.world(servers=2, timeout=5.0, responses=2)
         self.eject(world)
-        for client in (2, 3):
+        for client in (2, 3, 4):
             world.ask(client)
         [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
         trial.session.reply_arrived(b"r")
@@ -169,7 +169,7 @@ class SessionTests(SynchronousTestCase):
         """A session that is cut short while nothing is missing has shown that its server works."""
         world = self.world(servers=2, timeout=5.0, responses=1, requests=2)
         self.eject(world)
-        for client in (2, 3):
+        for client in (2, 3, 4):
             world.ask(client)
         [trial] = [sock for sock in world.open_sockets() if sock.address.host == "10.0.0.1"]
         trial.session.reply_arrived(b"r")

@@ -21,9 +21,11 @@ from pylb.balance.methods.interface import (
 )
 from pylb.balance.methods.ketama import Ring
 from pylb.balance.methods.least_conn import LeastConn
+from pylb.balance.methods.least_time import LeastTime
 from pylb.balance.methods.maglev import Table
+from pylb.balance.methods.peak_ewma import PeakEwma
 from pylb.balance.methods.places import Kind
-from pylb.balance.methods.random import RandomOne, RandomTwo
+from pylb.balance.methods.random import RandomOne, RandomTwo, RandomTwoByTime
 from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.server import Server
 from pylb.model import Balance
@@ -52,13 +54,19 @@ def _consistent(
 METHODS: dict[str, MakeMethod] = {
     "round_robin": lambda servers, balance, tools, before: RoundRobin(servers),
     "least_conn": lambda servers, balance, tools, before: LeastConn(servers),
+    "least_time": lambda servers, balance, tools, before: LeastTime(servers, balance, before),
+    "peak_ewma": lambda servers, balance, tools, before: PeakEwma(servers, tools.random, balance, before),
     "hash": lambda servers, balance, tools, before: (
         _consistent(Ring, servers, balance, tools, before)
         if balance.consistent
         else Hash(servers, tools.key, key_numbers)
     ),
     "ip_hash": lambda servers, balance, tools, before: Hash(servers, tools.address, address_numbers),
-    "random": lambda servers, balance, tools, before: (RandomTwo if balance.two else RandomOne)(servers, tools.random),
+    "random": lambda servers, balance, tools, before: (
+        RandomTwoByTime(servers, tools.random, balance, before)
+        if balance.two == "least_time"
+        else (RandomTwo if balance.two else RandomOne)(servers, tools.random)
+    ),
     "maglev": partial(_consistent, Table),
     "first": lambda servers, balance, tools, before: First(servers),
 }

@@ -15,7 +15,7 @@ from itertools import islice
 
 from zope.interface import implementer
 
-from pylb.balance.methods.interface import IBalancingMethod, Tools
+from pylb.balance.methods.interface import IBalancingMethod, IWatchesFailures, Tools
 from pylb.balance.methods.places import Kind, Layout
 from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.methods.standby import TRIES, Standby
@@ -43,7 +43,7 @@ class Name:
         return next(iter(left), None)
 
 
-@implementer(IBalancingMethod)
+@implementer(IWatchesFailures)
 class Consistent(Standby):
     """`hash ... consistent` with ketama's Ring, `maglev` with its Table.
 
@@ -78,6 +78,10 @@ class Consistent(Standby):
         name = self._name_of[server]
         name.usable.discard(server)
         name.turns.remove(server)
+
+    def failed(self, server: Server) -> None:
+        super().failed(server)
+        self._name_of[server].turns.failed(server)
 
     def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         for name in self._homes(request, TRIES + 1):

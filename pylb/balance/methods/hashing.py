@@ -14,7 +14,7 @@ from zlib import crc32
 
 from zope.interface import implementer
 
-from pylb.balance.methods.interface import IBalancingMethod
+from pylb.balance.methods.interface import IWatchesFailures
 from pylb.balance.methods.standby import TRIES, Slots
 from pylb.balance.request import Request
 from pylb.balance.server import Server
@@ -40,7 +40,7 @@ def address_numbers(address: bytes) -> Iterator[int]:
         yield number
 
 
-@implementer(IBalancingMethod)
+@implementer(IWatchesFailures)
 class Hash(Slots):
     """`hash` with key_numbers, `ip_hash` with address_numbers."""
 

@@ -56,7 +56,7 @@ class IWatchesLoad(IBalancingMethod):
     """
 
     def load_changed(server: Server) -> None:
-        """The `active` (and `began`) of `server`, which the method holds, changed."""
+        """The `active` (and `waiting`) of `server`, which the method holds, changed."""
 
 
 class IWatchesFailures(IBalancingMethod):

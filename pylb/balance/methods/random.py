@@ -12,12 +12,14 @@ from random import Random
 
 from zope.interface import implementer
 
-from pylb.balance.methods.interface import IBalancingMethod
+from pylb.balance.methods.interface import IBalancingMethod, IWatchesFailures, IWatchesTime
+from pylb.balance.methods.pace import make_paces
 from pylb.balance.methods.standby import TRIES, Slots
 from pylb.balance.request import Request
 from pylb.balance.server import Server
+from pylb.model import Balance
 
-__all__ = ["RandomOne", "RandomTwo"]
+__all__ = ["RandomOne", "RandomTwo", "RandomTwoByTime"]
 
 
 class _Drawn(Slots):
@@ -31,7 +33,7 @@ class _Drawn(Slots):
         return self._servers[bisect_right(self._ends, self._random() * self._total)]
 
 
-@implementer(IBalancingMethod)
+@implementer(IWatchesFailures)
 class RandomOne(_Drawn):
     """`random`."""
 
@@ -43,7 +45,7 @@ class RandomOne(_Drawn):
         return self._turns.choose(request, tried, now)
 
 
-@implementer(IBalancingMethod)
+@implementer(IWatchesFailures)
 class RandomTwo(_Drawn):
     """`random two`: of two different servers the one with fewer leases for its weight.
 
@@ -60,5 +62,37 @@ class RandomTwo(_Drawn):
             elif first is None:
                 first = server
             else:
-                return server if server.active * first.weight <= first.active * server.weight else first
+                return self._better(first, server, now)
         return self._turns.choose(request, tried, now)
+
+    def _better(self, first: Server, second: Server, now: float) -> Server:
+        return second if second.active * first.weight <= first.active * second.weight else first
+
+
+@implementer(IWatchesTime)
+class RandomTwoByTime(RandomTwo):
+    """`random two least_time`: of two different servers the one that least_time would take."""
+
+    def __init__(
+        self, servers: Sequence[Server], random: Random, balance: Balance, before: IBalancingMethod | None = None
+    ) -> None:
+        super().__init__(servers, random)
+        self.metric = balance.metric or ""
+        self.paces = make_paces(servers, balance.inflight, before)
+
+    def measured(self, server: Server, seconds: float, now: float) -> None:
+        self.paces[server].measured(seconds)
+
+    def failed(self, server: Server) -> None:
+        super().failed(server)
+        self.paces[server].failed()
+
+    def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
+        server = super().choose(request, tried, now)
+        self.paces[server].chosen(now)
+        return server
+
+    def _better(self, first: Server, second: Server, now: float) -> Server:
+        one = self.paces[first].milliseconds(now) * (1 + first.active)
+        other = self.paces[second].milliseconds(now) * (1 + second.active)
+        return second if other * first.weight <= one * second.weight else first

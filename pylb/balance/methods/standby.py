@@ -32,6 +32,9 @@ class Standby:
         self._usable.discard(server)
         self._turns.remove(server)
 
+    def failed(self, server: Server) -> None:
+        self._turns.failed(server)
+
 
 class Slots(Standby):
     """As many slots a server as it has weight, in the operator's order.

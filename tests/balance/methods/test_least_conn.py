@@ -57,8 +57,8 @@ class Desk:
 
     def kept(self) -> int:
         """Items in all the heaps."""
-        rows = self.method._rows
-        return sum(len(row.queue) + sum(len(group.heap) for group in row.groups.values()) for row in rows)
+        groups = [group for level in self.method._levels.values() for group in level.groups.values()]
+        return len(self.method._queue) + sum(len(group.heap) for group in groups)
 
 
 class OrderTests(SynchronousTestCase):

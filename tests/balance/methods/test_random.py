@@ -9,10 +9,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
-from pylb.balance.methods.interface import IBalancingMethod
-from pylb.balance.methods.random import RandomOne, RandomTwo
+from pylb.balance.methods.interface import IBalancingMethod, IWatchesTime
+from pylb.balance.methods.random import RandomOne, RandomTwo, RandomTwoByTime
 from pylb.balance.server import Server
+from pylb.model import Balance
 from tests.balance.fakes import LETTERS, host, make_server, make_servers, ready
+
+BY_TIME = Balance(method="random", two="least_time", metric="header")
 
 
 class Dice(Random):
@@ -136,3 +139,51 @@ class RandomTwoTests(Drawing, SynchronousTestCase):
         for _ in range(800):
             method.choose(None, (), 0.0).active += 1
         self.assertLess(max(server.active for server in servers) - min(server.active for server in servers), 6)
+
+
+class RandomTwoByTimeTests(Drawing, SynchronousTestCase):
+    @staticmethod
+    def make(servers: list[Server], random: Random) -> RandomTwoByTime:
+        return RandomTwoByTime(servers, random, BY_TIME)
+
+    def timed(self, servers: list[Server], *milliseconds: int, now: float = 0.0) -> str:
+        """Who wins of the first two, drawn in either order."""
+        winners = ""
+        for said in ((0.0, 0.9), (0.9, 0.0)):
+            method = ready(RandomTwoByTime(servers, Dice(*said), BY_TIME), servers)
+            for server, each in zip(servers, milliseconds, strict=True):
+                method.paces[server].chosen(0.0)
+                method.measured(server, each / 1000, 0.0)
+            winners += host(method.choose(None, (), now))
+        return winners
+
+    def test_interface(self) -> None:
+        """It is a method that watches time, and says so."""
+        self.assertTrue(verifyClass(IWatchesTime, RandomTwoByTime))
+
+    def test_quicker(self) -> None:
+        """The quicker of the two wins, by steps of 20 ms; of two that are level the one drawn second."""
+        self.assertEqual((self.timed(busy("", 1, 1), 60, 79), self.timed(busy("", 1, 1), 59, 60)), ("ba", "aa"))
+
+    def test_load_and_weight(self) -> None:
+        """Leases and weights count as in least_time."""
+        servers = busy("ab", 3, 2)
+        self.assertEqual((self.timed(servers, 50, 30), self.timed(servers, 70, 30)), ("ba", "bb"))
+
+    def test_chance(self) -> None:
+        """Whoever was not chosen for long is thought quicker, once."""
+        servers = busy("", 1, 1)
+        self.assertEqual((self.timed(servers, 60, 30, now=10.0), self.timed(servers, 60, 5, now=33.0)), ("bb", "ba"))
+        method = ready(RandomTwoByTime(servers, Dice(0.9, 0.0), BY_TIME), servers)
+        for server in servers:
+            method.measured(server, 0.06, 0.0)
+        method.choose(None, (), 33.0)
+        self.assertEqual([method.paces[server].milliseconds(33.0) for server in servers], [80, 20])
+
+    def test_kept(self) -> None:
+        """When servers come and go what is known of the others stays known."""
+        servers = busy("", 1, 1)
+        before = RandomTwoByTime(servers[:1], Random(1), BY_TIME)
+        before.measured(servers[0], 0.5, 0.0)
+        after = RandomTwoByTime(servers, Random(1), BY_TIME, before)
+        self.assertEqual([after.paces[server].average for server in servers], [500, 0])

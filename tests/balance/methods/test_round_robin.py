@@ -205,7 +205,7 @@ class BoundTests(SynchronousTestCase):
     """What is kept grows with the servers, never with what happened to them."""
 
     def kept(self, ring: Round) -> int:
-        return sum(len(group.heap) for group in ring.method._groups.values())
+        return sum(len(group.heap) for group in ring.method._turns.groups.values())
 
     def test_coming_and_going(self) -> None:
         """Servers that flap leave nothing behind."""
