@@ -185,6 +185,7 @@ class _Session:
         if self._over:
             return
         self._touch()
+        self._attempts.lease.timed("first_byte")
         self._record.bytes_sent += len(data)
         self._client.transport.write(data)
 
@@ -193,6 +194,8 @@ class _Session:
         side.ended = True
         if self._early is not None:
             return
+        if side is self._server:
+            self._attempts.lease.timed("last_byte")
         other = self._client if side is self._server else self._server
         if other is None:
             side.close()
@@ -213,6 +216,8 @@ class _Session:
     def server_lost(self, reason: Failure) -> None:
         server, self._server = self._server, None
         self._over = True
+        if not server.was_reset(reason):
+            self._attempts.lease.timed("last_byte")
         self._attempts.stop()
         if self._client is None:
             self._finish()
@@ -235,6 +240,7 @@ class _Session:
     def _reached(self, server: ServerSide) -> None:
         assert isinstance(server, _ServerSide) and self._attempts.lease is not None
         self._attempts.lease.succeeded()
+        self._attempts.lease.timed("connect")
         self._record.status = 200
         self._server = server
         self._touch()

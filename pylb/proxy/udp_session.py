@@ -90,6 +90,7 @@ class Session:
         record = self._record
         proxy.touch(self)
         self._replies += 1
+        self.lease.timed("first_byte")
         size = len(datagram)
         record.upstream_bytes_received += size
         if self._front.transport.reply(datagram, self._client, self._local):
@@ -113,6 +114,7 @@ class Session:
         if proxy.requests:
             self._unbind()
         if proxy.responses is not None and self._replies >= proxy.responses * self._requests:
+            self.lease.timed("last_byte")
             self.complete()
 
     def complete(self) -> None:

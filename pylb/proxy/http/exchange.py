@@ -247,6 +247,7 @@ class Exchange:
     def _accept(self, head: ResponseHead) -> None:
         self.answer = head
         self._attempts.lease.succeeded()
+        self._attempts.lease.timed("header")
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the answer's body came."""
@@ -259,6 +260,7 @@ class Exchange:
             server.finish(clean and self.answer.keep_alive)
         else:
             server.abort()
+        self._attempts.lease.timed("last_byte")
         self._attempts.stop()
         self._asker.answer_ends(trailer_block(trailers))
 
