@@ -2,8 +2,9 @@
 
     python bench/pick.py [METHOD ...]
 
-The best of several runs on this machine, in this process; every server is usable and weights 1, 2 and 3 are mixed.  Beside
-that: nginx's round_robin and least_conn, which walk through all servers, written in Python as plainly as can be.
+The best of several runs on this machine, in this process; every server is usable, weights 1, 2 and 3 are mixed, and so are
+the times that servers need.  Beside that: nginx's round_robin and least_conn, which walk through all servers, written in
+Python as plainly as can be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from time import monotonic, perf_counter
 # A checkout measures itself, wherever it is and whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pylb.balance.methods import IWatchesTime
+from pylb.balance.methods.peak_ewma import PeakEwma
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
 from pylb.model import Balance, InetAddress, PoolSpec, ServerSpec
@@ -31,6 +34,10 @@ WAYS = {
     "hash consistent, bounded": Balance(method="hash", key=KEY, consistent=True, bounded_load=1.25),
     "random": Balance(method="random"),
     "random two": Balance(method="random", two="least_conn"),
+    "random two least_time": Balance(method="random", two="least_time", metric="header"),
+    "least_time": Balance(method="least_time", metric="header"),
+    "least_time inflight": Balance(method="least_time", metric="header", inflight=True),
+    "peak_ewma": Balance(method="peak_ewma", metric="header"),
     "maglev": Balance(method="maglev", key=KEY),
     "maglev, bounded": Balance(method="maglev", key=KEY, bounded_load=1.25),
     "first": Balance(method="first"),
@@ -96,6 +103,17 @@ def make_pool(balance: Balance, count: int) -> Pool:
     return Pool(PoolSpec(name="bench", servers=(), balance=balance), make_servers(count), monotonic)
 
 
+def spread_times(pool: Pool) -> None:
+    """Let every server of a method that cares have needed a time of its own, up to two seconds."""
+    method, now = pool._tiers[0].method, monotonic()
+    if not IWatchesTime.providedBy(method):
+        return
+    for number, server in enumerate(pool.servers):
+        if not isinstance(method, PeakEwma):
+            method.paces[server].chosen(now)
+        method.measured(server, number * 37 % 2000 / 1000, now)
+
+
 def best_of(runs: int, run: Callable[[], object]) -> float:
     """Seconds of the fastest run."""
     seconds = []
@@ -108,6 +126,7 @@ def best_of(runs: int, run: Callable[[], object]) -> float:
 
 def pool_cost(balance: Balance, size: int) -> float:
     pool = make_pool(balance, size)
+    spread_times(pool)
     requests = [Number(number) for number in range(REQUESTS)]
 
     def run() -> None:

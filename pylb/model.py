@@ -127,7 +127,7 @@ class Balance:
     bounded_load: float | None = None
     #: `random`: draw two, and take the one that this method would.
     two: Literal["least_conn", "least_time"] | None = None
-    #: `least_time` and `peak_ewma`: which moment of a request ends the time that is measured.
+    #: `least_time` (also as `two`) and `peak_ewma`: which moment of a request ends the time that is measured.
     metric: Literal["connect", "first_byte", "header", "last_byte"] | None = None
     #: `least_time`: count the requests that are under way too.
     inflight: bool = False
@@ -147,6 +147,14 @@ METHODS = (
     "peak_ewma",
     "first",
 )
+
+
+#: The moments that a `metric` can name, of each protocol, in the order in which they come.
+MOMENTS = {
+    "http": ("header", "last_byte"),
+    "tcp": ("connect", "first_byte", "last_byte"),
+    "udp": ("first_byte", "last_byte"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import model_validator
 
 from pylb import model
-from pylb.config.fields import UNSET, BetterOfTwo, Flag, HashKey, LoadFactor, Method, NotYet
+from pylb.config.fields import UNSET, BetterOfTwo, Flag, HashKey, LoadFactor, Method, Metric
 from pylb.config.form import Form
 from pylb.config.own import Own
 from pylb.words import quoted
@@ -20,6 +20,8 @@ _METHODS_WITH = {
     "consistent": ("hash",),
     "bounded_load": ("hash", "maglev"),
     "two": ("random",),
+    "metric": ("least_time", "peak_ewma", "random"),
+    "inflight": ("least_time",),
 }
 
 
@@ -33,8 +35,8 @@ class BalanceForm(Form):
     consistent: Flag = UNSET
     bounded_load: LoadFactor = UNSET
     two: BetterOfTwo = UNSET
-    inflight: NotYet = UNSET
-    metric: NotYet = UNSET
+    metric: Metric = UNSET
+    inflight: Flag = UNSET
 
     def given(self) -> dict[str, Any]:
         given = super().given()
@@ -51,4 +53,13 @@ class BalanceForm(Form):
             raise ValueError('"key" is missing: what is to be hashed, such as $remote_addr?')
         if self.bounded_load is not UNSET and self.method == "hash" and not self.consistent:
             raise ValueError('"bounded_load" needs "consistent: true": else a key has no next server to go on to')
+        self._check_metric()
         return self
+
+    def _check_metric(self) -> None:
+        by_time = self.method in ("least_time", "peak_ewma") or self.two == "least_time"
+        if by_time and self.metric is UNSET:
+            known = ", ".join(f"{' or '.join(moments)} for {protocol}" for protocol, moments in model.MOMENTS.items())
+            raise ValueError(f'"metric" is missing: until when is the time measured? {known}')
+        if self.metric is not UNSET and not by_time:
+            raise ValueError('"metric" needs "two: least_time": else random compares no times')

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from pylb.config import certificates, scalars
 from pylb.config.own import Own, own_method
-from pylb.model import METHODS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
+from pylb.model import METHODS, MOMENTS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
 from pylb.variables import check_format, check_key
 from pylb.words import did_you_mean, quoted
 
@@ -34,6 +34,7 @@ __all__ = [
     "LogFormat",
     "LogPath",
     "Method",
+    "Metric",
     "MinVersion",
     "Name",
     "Network",
@@ -57,8 +58,9 @@ __all__ = [
 #: The default of every optional key: what was not written is left to model.py.
 UNSET: Any = None
 
-#: Those of `METHODS` that are built.
-_BUILT = frozenset({"round_robin", "least_conn", "ip_hash", "hash", "random", "maglev", "first"})
+_OF_TWO = ("least_conn", "least_time")
+#: Of all protocols.
+_MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments})
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PATH = re.compile(r"/[!-~]*")
@@ -98,8 +100,6 @@ def _method(value: object, info: ValidationInfo) -> str | Own:
         return own_method(value, _folder(info))
     if value not in METHODS:
         raise ValueError(f"unknown balancing method {quoted(value)}{did_you_mean(value, METHODS)}")
-    if value not in _BUILT:
-        raise NotSupportedYet
     return str(value)
 
 
@@ -108,14 +108,6 @@ def _hash_key(value: object) -> str:
     if mistake := check_key(text):
         raise ValueError(mistake)
     return text
-
-
-def _better_of_two(value: object) -> str:
-    if value == "least_time":
-        raise NotSupportedYet
-    if value != "least_conn":
-        raise ValueError(f"of two servers least_conn can choose, not {quoted(value)}")
-    return value
 
 
 def _one_worker(value: object) -> int:
@@ -232,7 +224,8 @@ InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only)]
 Method: TypeAlias = Annotated[str | Own, PlainValidator(_method)]
 HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key)]
 LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor)]
-BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(_better_of_two)]
+BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO))]
+Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS))]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3"))]
 LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path)]
 LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format)]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
 from pylb.config import scalars
 from pylb.config.document import Document
 from pylb.config.mistakes import Mistake, Path
-from pylb.model import Address, InetAddress
-from pylb.variables import KEY_VARIABLES, check_key
+from pylb.model import MOMENTS, Address, InetAddress
+from pylb.variables import check_key
 from pylb.words import did_you_mean, quoted
 
 __all__ = ["disagreements"]
@@ -60,7 +60,9 @@ def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake
     yield from chain.from_iterable(map(_about_pool, pools))
     yield from chain.from_iterable(map(_about_http, listeners))
     yield from _about_udp(listeners, {pool.name: pool for pool in pools})
-    yield from _about_keys(listeners, pools)
+    users = _protocols(listeners)
+    yield from _about_keys(pools, users)
+    yield from _about_metrics(listeners, pools, users)
     yield from _same_address(listeners)
     if complete:
         yield from _unknown_pools(listeners, {pool.name for pool in pools})
@@ -157,22 +159,52 @@ def _about_udp(listeners: Iterable[_Part], pools: dict[str, _Part]) -> Iterator[
             yield listener.mistake(f'the pool {quoted(pool.name)} has "tls", which is for streams', "pool")
 
 
-def _about_keys(listeners: Iterable[_Part], pools: Iterable[_Part]) -> Iterator[Mistake]:
-    """The key of a hash must be made of what every protocol has that uses the pool."""
+def _protocols(listeners: Iterable[_Part]) -> Mapping[str, set[str]]:
+    """For each pool the protocols of the listeners that use it."""
     users: defaultdict[str, set[str]] = defaultdict(set)
     for listener in listeners:
         protocol = listener.keys.get("protocol")
         for name in _pools_of(listener):
-            if isinstance(protocol, str) and protocol in KEY_VARIABLES:
+            if isinstance(protocol, str) and protocol in MOMENTS:
                 users[name].add(protocol)
+    return users
+
+
+def _about_keys(pools: Iterable[_Part], users: Mapping[str, set[str]]) -> Iterator[Mistake]:
+    """The key of a hash must be made of what every protocol has that uses the pool."""
     for pool in pools:
-        balance = pool.keys.get("balance")
-        key = balance.get("key") if isinstance(balance, dict) else None
+        key = _of_balance(pool, "key")
         if not isinstance(key, str) or check_key(key):
             continue
         for protocol in sorted(users[pool.name]):
             if mistake := check_key(key, protocol):
                 yield pool.mistake(mistake, "balance", "key")
+
+
+def _about_metrics(
+    listeners: Iterable[_Part], pools: Iterable[_Part], users: Mapping[str, set[str]]
+) -> Iterator[Mistake]:
+    """The moment must come with every protocol that uses the pool."""
+    for pool in pools:
+        metric = _of_balance(pool, "metric")
+        for protocol in sorted(users[pool.name]):
+            known = MOMENTS[protocol]
+            if metric not in known and any(metric in moments for moments in MOMENTS.values()):
+                text = f"{protocol} has no moment {quoted(metric)}, and a listener of {protocol} uses this pool"
+                yield pool.mistake(f"{text} (it has {' and '.join(known)})", "balance", "metric")
+    by_last_byte = {pool.name for pool in pools if _of_balance(pool, "metric") == "last_byte"}
+    for listener in listeners:
+        name = listener.keys.get("pool")
+        if listener.keys.get("protocol") == "udp" and str(name) in by_last_byte and not listener.keys.get("responses"):
+            text = (
+                f'the pool {quoted(name)} measures until the last byte, so "responses" must say which reply is the last'
+            )
+            yield listener.mistake(text, "responses" if "responses" in listener.keys else "pool")
+
+
+def _of_balance(pool: _Part, key: str) -> object:
+    balance = pool.keys.get("balance")
+    return balance.get(key) if isinstance(balance, dict) else None
 
 
 def _pools_of(listener: _Part) -> Iterator[str]:

@@ -72,6 +72,34 @@ class Pools(ConfigTestCase):
             self.mistakes(text + "  t: {protocol: tcp, listen: 83, pool: a}\n"),
         )
 
+    def test_metric(self) -> None:
+        """The moment comes with every protocol that uses the pool."""
+        balance = "balance: {method: least_time, metric: %s}"
+        text = (
+            f"pools:\n  a: {{servers: [x:1], {balance}}}\n"
+            "listeners:\n  w: {protocol: http, listen: 81, routes: [{path: /, pool: a}]}\n"
+            "  t: {protocol: tcp, listen: 83, pool: a}\n"
+            "  v: {protocol: tcp, listen: 84, pool: a}\n"
+        )
+        self.load(text % "last_byte")
+        for metric, protocol, has in [
+            ("header", "tcp", "connect and first_byte and last_byte"),
+            ("connect", "http", "header and last_byte"),
+        ]:
+            problem = f'{protocol} has no moment "{metric}", and a listener of {protocol} uses this pool (it has {has})'
+            self.assertEqual([f"lb.yaml:2:61: pools.a.balance.metric: {problem}"], self.mistakes(text % metric))
+
+    def test_last_byte_of_a_session(self) -> None:
+        """It must be known which reply is the last."""
+        text = (
+            "pools:\n  a: {servers: [x:1], balance: {method: peak_ewma, metric: last_byte}}\n"
+            "listeners:\n  u: {protocol: udp, listen: 81, pool: a%s}\n"
+        )
+        why = 'the pool "a" measures until the last byte, so "responses" must say which reply is the last'
+        self.load(text % ", responses: 1")
+        self.assertEqual([f"lb.yaml:4:40: listeners.u.pool: {why}"], self.mistakes(text % ""))
+        self.assertEqual([f"lb.yaml:4:54: listeners.u.responses: {why}"], self.mistakes(text % ", responses: 0"))
+
     def test_slow_start(self) -> None:
         """Where a key or the order alone says which server it is, no share can grow."""
         text = (
@@ -92,7 +120,7 @@ class Pools(ConfigTestCase):
                 [f"lb.yaml:4:47: pools.a.servers.1.slow_start: {problem}"], self.mistakes(text % ("30s", balance))
             )
             self.load(text % ("0s", balance))
-        for balance in ("round_robin", "least_conn", "random", "{method: random, two: least_conn}"):
+        for balance in ("round_robin", "least_conn", "random", "{method: least_time, metric: connect}"):
             self.load(text % ("30s", balance))
 
     def test_udp(self) -> None:

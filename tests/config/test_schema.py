@@ -98,8 +98,32 @@ class PoolMistakes(_Table):
         self.refuses(
             POOL,
             [
-                ("balance: least_time", "5:5: pools.a.balance: not supported yet"),
-                ("balance: {method: least_conn, metric: header}", "5:35: pools.a.balance.metric: not supported yet"),
+                *(
+                    (
+                        f"balance: {by_time}",
+                        '5:14: pools.a.balance: "metric" is missing: until when is the time measured? header or last_byte'
+                        " for http, connect or first_byte or last_byte for tcp, first_byte or last_byte for udp",
+                    )
+                    for by_time in ("least_time", "{method: peak_ewma}", "{method: random, two: least_time}")
+                ),
+                (
+                    "balance: {method: random, metric: connect}",
+                    '5:14: pools.a.balance: "metric" needs "two: least_time": else random compares no times',
+                ),
+                (
+                    "balance: {method: least_conn, metric: connect}",
+                    '5:14: pools.a.balance: "metric" belongs to the method least_time or peak_ewma or random,'
+                    " not to least_conn",
+                ),
+                (
+                    "balance: {method: least_time, metric: head}",
+                    '5:43: pools.a.balance.metric: must be "connect" or "first_byte" or "header" or "last_byte",'
+                    ' not "head"',
+                ),
+                (
+                    "balance: {method: peak_ewma, metric: connect, inflight: true}",
+                    '5:14: pools.a.balance: "inflight" belongs to the method least_time, not to peak_ewma',
+                ),
                 (
                     "balance: hash",
                     '5:14: pools.a.balance: "key" is missing: what is to be hashed, such as $remote_addr?',
@@ -138,10 +162,9 @@ class PoolMistakes(_Table):
                     '5:34: pools.a.balance.key: no protocol has a "$remote_adr", did you mean "$remote_addr"?',
                 ),
                 ("balance: {method: hash, key: a$}", '5:34: pools.a.balance.key: a "$" without the name of a variable'),
-                ("balance: {method: random, two: least_time}", "5:31: pools.a.balance.two: not supported yet"),
                 (
                     "balance: {method: random, two: ip_hash}",
-                    '5:36: pools.a.balance.two: of two servers least_conn can choose, not "ip_hash"',
+                    '5:36: pools.a.balance.two: must be "least_conn" or "least_time", not "ip_hash"',
                 ),
                 (
                     "balance: {method: least_conn, two: least_conn}",
