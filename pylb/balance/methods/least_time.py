@@ -36,8 +36,6 @@ class LeastTime(LeastLoaded):
         super().__init__(servers)
         self.metric = balance.metric or ""
         self.paces = make_paces(servers, balance.inflight, before)
-        if isinstance(before, LeastTime):
-            self._now = before._now
         #: (when, index, server): when to look at a server again; some are out of date.
         self._due: list[tuple[float, int, Server]] = []
         #: For each server the moment in its one item that is not out of date, if there is one.

@@ -69,8 +69,8 @@ class Pace:
         return self._time
 
     def _work_out(self, now: float) -> None:
-        # More than 64 leave nothing of any average.
-        halvings = int(min((now - self.since) / self.period, 64.0))
+        # More than 64 leave nothing of any average.  The method may not know yet how late it is.
+        halvings = int(max(0.0, min((now - self.since) / self.period, 64.0)))
         time = self.average >> halvings
         until = self.since + self.period * (halvings + 1) if time >= _STEP else inf
         mean = inf

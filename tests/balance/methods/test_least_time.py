@@ -110,6 +110,7 @@ class OrderTests(SynchronousTestCase):
     def test_kept(self) -> None:
         """When servers come and go what is known of the others stays known."""
         desk = Desk(*servers(a=1, b=1, c=1))
+        desk.clock.advance(1000.0)
         desk.need["a"] = 1.0
         desk.ask(3)
         desk.pool.replace([server for server in desk.pool.servers if host(server) != "c"])

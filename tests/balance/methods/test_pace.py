@@ -78,6 +78,12 @@ class HalvingTests(SynchronousTestCase):
         pace.failed()
         self.assertEqual([pace.milliseconds(now) for now in (10.0, 14.9, 15.0)], [1020, 1020, 520])
 
+    def test_too_early(self) -> None:
+        """Whoever does not know how late it is hears of no halving."""
+        pace = make_pace(1000)
+        pace.chosen(500.0)
+        self.assertEqual(pace.milliseconds(0.0), 1020)
+
     def test_an_average_that_was_halved_stays(self) -> None:
         """It counts half, but the next sample meets it whole."""
         pace = make_pace(1000)

@@ -179,6 +179,9 @@ class RandomTwoByTimeTests(Drawing, SynchronousTestCase):
             method.measured(server, 0.06, 0.0)
         method.choose(None, (), 33.0)
         self.assertEqual([method.paces[server].milliseconds(33.0) for server in servers], [80, 20])
+        servers[1].health.failed(0, 32.0)
+        method.failed(servers[1])
+        self.assertEqual(method.paces[servers[1]].milliseconds(33.0), 80)
 
     def test_kept(self) -> None:
         """When servers come and go what is known of the others stays known."""

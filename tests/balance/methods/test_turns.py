@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
@@ -121,6 +122,24 @@ class FailureTests(SynchronousTestCase):
 
 
 class BoundTests(SynchronousTestCase):
+    def test_sweeping_keeps_the_order(self) -> None:
+        """However many come and go in whatever order, what is swept away was out of date."""
+        random = Random(1)
+        servers = [make_server(f"host{number}") for number in range(60)]
+        method, nginx = RoundRobin(servers), Nginx(servers)
+        for server, peer in zip(servers, nginx.primaries, strict=True):
+            method.add(server)
+            peer.current = method._seat_of[server].key = random.randrange(-30, 30)
+            method.remove(server)
+            method.add(server)
+        for _ in range(300):
+            for number in random.choices(range(60), k=20):
+                peer = nginx.primaries[number]
+                (method.add if peer.down else method.remove)(servers[number])
+                peer.down = not peer.down
+            picked = nginx.get("", 0.0)
+            self.assertEqual(host(method.choose(None, (), 0.0)), picked and picked.name)
+
     def test_groups(self) -> None:
         """When all have their weight again nothing is left of what they gained meanwhile."""
         ring = Round({"weight": 50}, {"weight": 60}, {"weight": 60})
