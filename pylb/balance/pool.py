@@ -100,10 +100,14 @@ class Lease:
         server.waiting -= 1
         server.began = server.began - self._picked if server.waiting else 0.0
 
-    def bind(self, request: Request) -> None:
-        """The session of `request` belongs to this server from now on, if the pool learns sessions."""
+    def bind(self, request: Request) -> bool:
+        """The session of `request` belongs to this server from now on, if the pool learns sessions; whether that is news."""
+        return self._pool.sticky is not None and self._pool._bind(request, self.server)
+
+    def unbind(self, request: Request) -> None:
+        """The session of `request` does not belong to this server any more, if it does."""
         if self._pool.sticky is not None:
-            self._pool._bind(request, self.server)
+            self._pool.sticky.forget(request, self.server)
 
     def release(self) -> None:
         """The server is not used any more."""
@@ -145,7 +149,7 @@ class Pool:
         self._clock = clock
         self._observer: PoolObserver = observer or Unobserved()
         #: Which server a session belongs to; None if none belongs to any.
-        self.sticky = make_sticky(spec.sticky)
+        self.sticky = make_sticky(spec)
         #: The time that the methods want to hear of; nothing if none.
         self.metric = ""
         self._tools = Tools(
@@ -244,7 +248,7 @@ class Pool:
             if server not in tried and server.available(now, bound=True):
                 return server
         if mine and self.spec.sticky is not None and self.spec.sticky.strict:
-            self.refused += 1
+            self.refused += not tried
             raise NoServerAvailable(f"pool {self.name}: the session's own server {mine[0].name} {mine[0].state(now)}")
         return None
 
@@ -311,9 +315,9 @@ class Pool:
             now = self._clock()
             tier.measured(server, now - picked, now)
 
-    def _bind(self, request: Request, server: Server) -> None:
-        if self.sticky is not None and server in self._tier_of:
-            self.sticky.bind(request, server, self._clock())
+    def _bind(self, request: Request, server: Server) -> bool:
+        assert self.sticky is not None
+        return server in self._tier_of and self.sticky.bind(request, server, self._clock())
 
     def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
         if change is Change.NOTHING or server not in self._tier_of:

@@ -1,15 +1,27 @@
-"""Which server does a session belong to?"""
+"""Which server does a session belong to?
+
+- A server's id is its `route`, or else the MD5 in hex of its address as it is printed, `10.0.0.1:80` or
+  `unix:/run/app.sock` (ngx_http_upstream_rr_peer_init_sid).
+- A client brings its server's id along, in a cookie or in any other variable; or, with a secret, a cookie that nobody can
+  make or read without it.  Whatever is no id of a server is a new session.
+- Servers of one id, such as the addresses of one name, are all offered.
+- What is learned points to an address.  It outlives the server's absence from the pool, but does not bind meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from pylb import model
-from pylb.balance.request import Request
+from pylb.balance.request import Request, compile_key
 from pylb.balance.server import Server
+from pylb.model import PoolSpec, StickyCookie, StickyLearn
 
-__all__ = ["Sticky", "make_sticky"]
+__all__ = ["CookieSessions", "LearnedSessions", "RoutedSessions", "Sticky", "make_sticky", "server_id"]
 
 
 class Sticky(Protocol):
@@ -21,10 +33,151 @@ class Sticky(Protocol):
     def bound(self, request: Request, now: float) -> Collection[Server]:
         """The servers of the pool that the session of `request` may go to, the first that can serve; none if it is new."""
 
-    def bind(self, request: Request, server: Server, now: float) -> None:
-        """The session of `request` has been served by `server`."""
+    def bind(self, request: Request, server: Server, now: float) -> bool:
+        """The session of `request` has been served by `server`; whether that is news."""
+
+    def forget(self, request: Request, server: Server) -> None:
+        """The session of `request` belongs to `server` no more, if it does."""
 
 
-def make_sticky(spec: model.Sticky | None) -> Sticky | None:
-    """The way that the operator asked for."""
-    return None
+def make_sticky(spec: PoolSpec) -> Sticky | None:
+    """The way that the operator of a pool asked for."""
+    sticky = spec.sticky
+    if sticky is None:
+        return None
+    if isinstance(sticky, StickyCookie):
+        return CookieSessions(sticky, spec.name)
+    if isinstance(sticky, StickyLearn):
+        return LearnedSessions(sticky)
+    return RoutedSessions(sticky.variables)
+
+
+def server_id(server: Server) -> bytes:
+    """What names a server in a session."""
+    if server.spec.route is not None:
+        return server.spec.route.encode()
+    return hashlib.md5(server.name.encode(), usedforsecurity=False).hexdigest().encode()
+
+
+class RoutedSessions:
+    """The first of some variables that is not empty names the server."""
+
+    def __init__(self, variables: Iterable[str]) -> None:
+        self._read = _first_of(variables)
+        self._servers: dict[bytes, list[Server]] = {}
+
+    def name(self, server: Server) -> bytes:
+        """What a client brings that belongs to `server`."""
+        return server_id(server)
+
+    def use(self, servers: Sequence[Server]) -> None:
+        self._servers = {}
+        for server in servers:
+            self._servers.setdefault(self.name(server), []).append(server)
+
+    def bound(self, request: Request, now: float) -> Collection[Server]:
+        return self._servers.get(self._read(request), ())
+
+    def bind(self, request: Request, server: Server, now: float) -> bool:
+        return False
+
+    def forget(self, request: Request, server: Server) -> None:
+        """The client will do so."""
+
+
+class CookieSessions(RoutedSessions):
+    """A cookie names the server, signed if there is a secret: then by HMAC-SHA256 of the pool's name and the id."""
+
+    def __init__(self, spec: StickyCookie, pool: str) -> None:
+        super().__init__([f"$cookie_{spec.name}"])
+        self.spec = spec
+        self._pool = pool.encode()
+        self._names: dict[Server, bytes] = {}
+
+    def use(self, servers: Sequence[Server]) -> None:
+        self._names = {}
+        super().use(servers)
+
+    def name(self, server: Server) -> bytes:
+        name = self._names.get(server)
+        if name is None:
+            name = self._names[server] = self._signed(server_id(server))
+        return name
+
+    def _signed(self, name: bytes) -> bytes:
+        if self.spec.secret is None:
+            return name
+        signature = hmac.digest(self.spec.secret.encode(), self._pool + b"\0" + name, "sha256")
+        return urlsafe_b64encode(signature).rstrip(b"=")
+
+
+class LearnedSessions:
+    """A table of which session was served by which server, least recently used first.
+
+    It holds digests of 16 bytes, so what a client sends cannot make it large; and as nginx's it is looked at and changed
+    by different variables: one may come from the client, the other from the server's answer.
+    """
+
+    def __init__(self, spec: StickyLearn) -> None:
+        self._timeout = spec.timeout
+        self._size = spec.size
+        self._create = _first_of(spec.create)
+        self._lookup = _first_of(spec.lookup)
+        #: The name of the server, and when the session was used.
+        self._table: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._servers: dict[str, list[Server]] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def use(self, servers: Sequence[Server]) -> None:
+        self._servers = {}
+        for server in servers:
+            self._servers.setdefault(server.name, []).append(server)
+
+    def bound(self, request: Request, now: float) -> Collection[Server]:
+        session = self._lookup(request)
+        name = self._find(_digest(session), now) if session else None
+        return () if name is None else self._servers.get(name, ())
+
+    def bind(self, request: Request, server: Server, now: float) -> bool:
+        session = self._create(request)
+        key = _digest(session or self._lookup(request))
+        name = self._find(key, now)
+        if name is None and not session:
+            return False  # it is only looked for, and was not found
+        self._table[key] = server.name, now
+        self._table.move_to_end(key)
+        if len(self._table) > self._size:
+            self._table.popitem(last=False)
+        return name != server.name
+
+    def forget(self, request: Request, server: Server) -> None:
+        for session in (self._create(request), self._lookup(request)):
+            key = _digest(session)
+            if self._table.get(key, ("", 0.0))[0] == server.name:
+                del self._table[key]
+
+    def _find(self, key: bytes, now: float) -> str | None:
+        name, used = self._table.get(key, (None, now))
+        if now - used < self._timeout:
+            return name
+        del self._table[key]
+        return None
+
+
+def _first_of(variables: Iterable[str]) -> Callable[[Request], bytes]:
+    """What reads the first of some variables that is not empty."""
+    readers = [compile_key(variable) for variable in variables]
+
+    def read(request: Request) -> bytes:
+        for reader in readers:
+            if value := reader(request):
+                return value
+        return b""
+
+    return read
+
+
+def _digest(session: bytes) -> bytes:
+    return hashlib.blake2b(session, digest_size=16).digest()
