@@ -65,8 +65,9 @@ class Tier:
     def warm_up(self, server: Server, now: float) -> None:
         """Let `server` start slowly, from now on."""
         server.warming_since = now
-        if server.usable:
-            self._lose(server)
+        if server.usable and server not in self._sums:
+            self._weight -= server.weight
+            self.method.remove(server)
             self._take(server, now)
 
     def offers(self, tried: Collection[Server]) -> bool:
@@ -83,32 +84,36 @@ class Tier:
     def _take(self, server: Server, now: float) -> None:
         if server.warmth(now) < 1.0:
             self._sums.setdefault(None, 0.0)
-            self._sums[server] = 0.0
-        else:
-            server.warming_since = None
-            self._weight += server.weight
-            self.method.add(server)
+            self._sums.setdefault(server, 0.0)
+            return
+        self._sums.pop(server, None)
+        server.warming_since = None
+        self._weight += server.weight
+        self.method.add(server)
 
     def _lose(self, server: Server) -> None:
-        if self._sums.pop(server, None) is None:
+        """What one that is warming up has gained or owes is kept: it may only be full for a moment."""
+        if server not in self._sums:
             self._weight -= server.weight
             self.method.remove(server)
-        elif len(self._sums) == 1:
-            self._sums.clear()
 
     def _graduate(self, now: float) -> None:
         """Give those to the method that have their whole weight by now."""
         for server in [server for server in self._sums if server is not None and server.warmth(now) >= 1.0]:
-            self._lose(server)
-            self._take(server, now)
+            del self._sums[server]
+            if server.usable:
+                self._take(server, now)
+        if len(self._sums) == 1:
+            self._sums.clear()
 
     def _take_turns(self, tried: Collection[Server], now: float) -> Server | None:
         """One that is warming up, or None if it is the method's turn."""
         sums = self._sums
+        warm = [server for server in sums if server is not None and server.usable]
         weights: dict[Server | None, float] = {
-            server: server.weight * server.warmth(now) for server in sums if server is not None and server not in tried
+            server: server.weight * server.warmth(now) for server in warm if server not in tried
         }
-        if self._method_offers(tried):
+        if self._method_offers(tried, len(warm)):
             weights[None] = self._weight
         for taker, weight in weights.items():
             sums[taker] += weight
@@ -116,7 +121,7 @@ class Tier:
         sums[best] -= sum(weights.values())
         return best
 
-    def _method_offers(self, tried: Collection[Server]) -> bool:
-        warming = self._sums.keys()
-        held = sum(server.usable and server not in warming for server in tried if server.spec.backup is self.backup)
-        return self.usable - (len(warming) - 1) > held
+    def _method_offers(self, tried: Collection[Server], warm: int) -> bool:
+        """Whether the method holds one that was not tried, of the usable servers less those that are `warm`ing up."""
+        held = [server for server in tried if server.spec.backup is self.backup and server not in self._sums]
+        return self.usable - warm > sum(server.usable for server in held)
