@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.variables import VARIABLES, check_format, split_template
+from pylb.variables import KEY_VARIABLES, VARIABLES, check_format, check_variable, split_template
 
 
 class SplitTemplateTests(SynchronousTestCase):
@@ -57,8 +57,49 @@ class CheckFormatTests(SynchronousTestCase):
         self.assertTrue(mistake is None or "\n" not in mistake)
 
 
+class CheckVariableTests(SynchronousTestCase):
+    def test_good(self) -> None:
+        """One variable that the protocol has; of a server's answer only where that has come."""
+        for text, protocol, answered in (
+            ("$remote_addr", "udp", False),
+            ("${cookie_a}", "http", False),
+            ("$ssl_server_name", "tcp", True),
+            ("$upstream_cookie_a", "http", True),
+            ("$upstream_http_x_y", None, True),
+        ):
+            self.assertIsNone(check_variable(text, protocol, answered=answered), text)
+
+    def test_mistakes(self) -> None:
+        """They are named, with what was probably meant."""
+        for text, protocol, answered, mistake in (
+            ("remote_addr", None, False, 'must be one variable, such as $remote_addr, not "remote_addr"'),
+            ("$a$b", None, False, 'must be one variable, such as $remote_addr, not "$a$b"'),
+            ("x$remote_addr", None, False, 'must be one variable, such as $remote_addr, not "x$remote_addr"'),
+            ("$", None, False, 'a "$" without the name of a variable'),
+            ("$remote_adr", "udp", False, 'udp has no "$remote_adr", did you mean "$remote_addr"?'),
+            ("$cookie_a", "tcp", False, 'tcp has no "$cookie_a"'),
+            ("$ssl_server_name", "udp", False, 'udp has no "$ssl_server_name"'),
+            ("$upstream_cookie_a", None, False, '"$upstream_cookie_a" is not known before a server has answered'),
+            ("$upstream_cookie_a", "tcp", True, 'tcp has no "$upstream_cookie_a"'),
+            ("$upstream_addr", None, True, 'no protocol has a "$upstream_addr"'),
+        ):
+            found = check_variable(text, protocol, answered=answered)
+            self.assertEqual(
+                (text, (found or "").partition(", did you mean")[0]), (text, mistake.partition(", did")[0])
+            )
+            self.assertTrue(found and found.startswith(mistake), found)
+
+
 class DocumentationTests(SynchronousTestCase):
     def test_every_variable_has_an_entry(self) -> None:
         """docs/access-log.md has a line for each variable and for nothing else, in alphabetical order."""
         page = (Path(__file__).parent.parent / "docs" / "access-log.md").read_text(encoding="utf-8")
         self.assertEqual(re.findall(r"^\| `\$(\w+)` \|", page, re.MULTILINE), sorted(VARIABLES))
+
+    def test_variables_of_keys(self) -> None:
+        """docs/variables.md has a line for each variable of a key, and says which protocols have it."""
+        page = (Path(__file__).parent.parent / "docs" / "variables.md").read_text(encoding="utf-8")
+        documented = dict(re.findall(r"^\| `\$(\w+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
+        known = sorted(set().union(*KEY_VARIABLES.values()))
+        having = {name: ", ".join(p for p in ("http", "tcp", "udp") if name in KEY_VARIABLES[p]) for name in known}
+        self.assertEqual(documented, having)

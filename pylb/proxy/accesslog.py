@@ -84,12 +84,6 @@ class Record:
         self.method = self.target = self.version = b""
         self.host = self.referer = self.user_agent = b""
 
-    def variable(self, name: str) -> bytes:
-        """What a balancing method may ask of whoever wants a server: `remote_addr` and `remote_port`."""
-        if name == "remote_addr":
-            return self.remote_addr.encode()
-        return b"" if self.remote_port is None else b"%d" % self.remote_port
-
     def tried(self, server_name: str) -> Try:
         """Note that a server is tried; the caller fills in what becomes of it."""
         attempt = Try(server_name)

@@ -130,6 +130,10 @@ class FrontPort(udp.Port):
             return False
         return True
 
+    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
+        """The address that `local` names, and the port."""
+        return self.interface, self._realPortNumber
+
     def is_self(self, client: Client, local: bytes | None) -> bool:
         """Whether a datagram claims to come from this very port: the answer would be the next question, for ever."""
         return client[:2] == (self.interface, self._realPortNumber)
@@ -162,6 +166,11 @@ class WildcardPort(FrontPort):
         except OSError:
             return False
         return True
+
+    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
+        if local is None:
+            return super().local_end(local)
+        return socket.inet_ntop(self.addressFamily, local[self._info.address]), self._realPortNumber
 
     def is_self(self, client: Client, local: bytes | None) -> bool:
         return (

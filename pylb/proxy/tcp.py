@@ -34,6 +34,7 @@ from pylb.proxy.deadline import Deadline
 from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.tls import TLSTransport
 from pylb.proxy.upstream import Upstream
+from pylb.proxy.variables import stream_variable
 
 __all__ = ["TcpFactory"]
 
@@ -156,7 +157,7 @@ class _Session:
         self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
-        self._attempts = factory.upstream.attempts(self._record, self._record)
+        self._attempts = factory.upstream.attempts(self, self._record)
         self._deadline = Deadline(factory.reactor, factory.clock, self._close)
         self._deadline.set(min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)
@@ -167,6 +168,10 @@ class _Session:
         spec = self._factory.spec
         set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
         self._attempts.start(lambda: _ServerSide(self), self._reached, self._unreachable)
+
+    def variable(self, name: str) -> bytes:
+        """What a balancing method or a session may ask."""
+        return stream_variable(name, self._record, self._client.transport if self._client is not None else None)
 
     def from_client(self, data: bytes) -> None:
         self._record.bytes_received += len(data)
@@ -241,6 +246,7 @@ class _Session:
         assert isinstance(server, _ServerSide) and self._attempts.lease is not None
         self._attempts.lease.succeeded()
         self._attempts.lease.timed("connect")
+        self._attempts.lease.bind(self)
         self._record.status = 200
         self._server = server
         self._touch()

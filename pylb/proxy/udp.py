@@ -146,7 +146,7 @@ class UdpProxy:
         Raises NoServerAvailable, or OSError for our own fault.
         """
         while True:
-            lease = self.pool.acquire(record, after=lease)
+            lease = self.pool.acquire(session, after=lease)
             record.tried(lease.server.name)
             try:
                 return lease, self._server_port(session, lease.server.address)

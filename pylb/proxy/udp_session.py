@@ -7,6 +7,7 @@
 - A session that times out with answers missing failed, and so did one whose server refused.
 - The verdict is given at the end.  Only a server with failures on record, whose trial this may be, is believed at the
   first reply when any number may come: such a session can last for hours.
+- What a pool learned from a session that failed is forgotten; what it knew before stays until another server serves.
 - A session that was cut short while answers were missing says nothing of its server.
 - Nothing is sent to a client but what its server sent, a datagram for a datagram.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from pylb.balance.pool import Lease
 from pylb.proxy.accesslog import Record
 from pylb.proxy.datagram import PASSING, Client, ServerPort
+from pylb.proxy.variables import address_variable
 
 if TYPE_CHECKING:
     from pylb.proxy.udp import Front, UdpProxy
@@ -31,6 +33,7 @@ class Session:
     __slots__ = (
         "_client",
         "_front",
+        "_learned",
         "_local",
         "_port",
         "_proxy",
@@ -60,6 +63,12 @@ class Session:
         self._port = port
         self._send = port.send
         self._front.bindings[self._client, self._local] = self
+        #: Whether the pool has learned from this session whose its client is.
+        self._learned = lease.bind(self)
+
+    def variable(self, name: str) -> bytes:
+        """What a balancing method or the pool's sessions may ask."""
+        return address_variable(name, self._record, lambda: self._front.transport.local_end(self._local))
 
     def forward(self, datagram: bytes) -> bool:
         """Pass a client's datagram on.
@@ -134,6 +143,8 @@ class Session:
 
     def _fail(self, reason: str) -> None:
         self.lease.failed(reason)
+        if self._learned:
+            self.lease.unbind(self)
         self.end(502)
 
     def cut(self) -> None:

@@ -160,7 +160,7 @@ class StreamCase(TestCase):
         self.factory = self.make_factory(*servers, upstream_tls=upstream_tls, time=time, **asked)
         self.address = await self.listen(tls.over(self.factory, reactor) if tls else self.factory, where)
 
-    def make_factory(self, *servers, upstream_tls=None, time=reactor, **asked) -> TcpFactory:
+    def make_factory(self, *servers, upstream_tls=None, time=reactor, sticky=None, **asked) -> TcpFactory:
         specs = [server if isinstance(server, ServerSpec) else self.spec(server) for server in servers]
         spec = TcpListener(name="t", listen=(), pool="web", **asked)
         limits = Limits(
@@ -172,7 +172,7 @@ class StreamCase(TestCase):
             keepalive=spec.socket_keepalive,
         )
         self.heard = Heard()
-        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs)), reactor.seconds, self.heard)
+        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs), sticky=sticky), time.seconds, self.heard)
         upstream = Upstream(reactor, self.pool, limits, reactor.seconds, upstream_tls)
         return TcpFactory(spec, upstream, time, time.seconds, self.connections, self.records)
 

@@ -120,6 +120,16 @@ class FrontPortTests(Sockets):
         self.assertEqual([seen.index(local) for local in seen], [0, 1, 0])
 
     @inlineCallbacks
+    def test_local_end(self):
+        """The address that a datagram came to, on a wildcard socket too; without packet info it is the socket's."""
+        for listen, spoken_to in (("0.0.0.0", "127.0.0.2"), ("::", "::1"), ("127.0.0.1", "127.0.0.1")):
+            front, arrivals, number = self.front(listen)
+            self.bound("::1" if ":" in listen else "127.0.0.1").sendto(b"?", (spoken_to, number))
+            _, _, local = yield arrivals.queue.get()
+            self.assertEqual(front.local_end(local), (spoken_to, number))
+            self.assertEqual(front.local_end(None), (listen, number))
+
+    @inlineCallbacks
     def test_ipv6_scope_is_kept(self):
         """The client's address holds all four fields, of which the scope id is one."""
         _, arrivals, number = self.front("::")

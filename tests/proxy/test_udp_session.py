@@ -6,6 +6,8 @@ import errno
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.model import StickyLearn
+from pylb.variables import KEY_VARIABLES
 from tests.proxy.udp_fakes import World
 
 
@@ -176,3 +178,85 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(world.pool.servers[0].health.ejected)
         trial.session.cut()
         self.assertFalse(world.pool.servers[0].health.ejected)
+
+
+class StickyTests(SynchronousTestCase):
+    """Two servers, sessions by the client's address."""
+
+    def setUp(self) -> None:
+        self.serve()
+
+    def serve(self, strict: bool = False, **arguments) -> None:
+        variables = ("$remote_addr",)
+        sticky = StickyLearn(create=variables, lookup=variables, timeout=60.0, strict=strict)
+        self.world = World(self.patch, servers=2, sticky=sticky, **arguments)
+
+    def asked(self, *clients: int) -> str:
+        """The last digits of the servers that get datagrams from these ports of one client."""
+        before = len(self.world.sockets)
+        for client in clients:
+            self.world.ask(client)
+        return "".join(port.address.host[-1] for port in self.world.sockets[before:])
+
+    def test_learned(self):
+        """Sessions of one client go to one server, until it was silent for the timeout."""
+        self.assertEqual(self.asked(1, 2, 3), "111")
+        self.world.clock.advance(59)
+        self.assertEqual(self.asked(4), "1")
+        self.world.clock.advance(60)
+        self.assertEqual(self.asked(5), "2")
+
+    def test_failed(self):
+        """A session that failed leaves nothing learned: the next one may go elsewhere, even if nobody is ejected."""
+        self.serve(server={"max_fails": 0})
+        self.assertEqual(self.asked(1), "1")
+        self.world.sockets[0].session.refused("refused")
+        self.assertEqual(len(self.world.pool.sticky), 0)
+        self.assertEqual(self.asked(2), "2")
+
+    def test_moved_and_stays(self):
+        """When its server dies a client moves, and stays when the first one is back."""
+        self.assertEqual(self.asked(1), "1")
+        self.world.answer()
+        self.assertEqual(self.asked(2), "1")
+        self.world.sockets[1].session.refused("refused")
+        self.assertEqual(self.asked(3), "2")
+        self.world.clock.advance(11)
+        self.assertEqual(self.asked(4, 5), "22")
+
+    def test_moved_meanwhile(self):
+        """A late failure does not take back what another server has got since."""
+        self.assertEqual(self.asked(1), "1")
+        self.world.pool.switch(self.world.pool.servers[0], "down")
+        self.assertEqual(self.asked(2), "2")
+        self.world.sockets[0].session.refused("refused")
+        self.world.pool.switch(self.world.pool.servers[0], "up")
+        self.assertEqual(self.asked(3), "2")
+
+    def test_drain(self):
+        """A server that drains serves those who belong to it."""
+        self.assertEqual(self.asked(1), "1")
+        self.world.pool.switch(self.world.pool.servers[0], "drain")
+        self.assertEqual(self.asked(2), "1")
+
+    def test_strict(self):
+        """Datagrams whose server cannot serve are dropped; a session that failed does not lose the server it had."""
+        self.serve(strict=True, server={"fail_timeout": 10.0})
+        self.assertEqual(self.asked(1, 2), "11")
+        self.world.sockets[1].session.refused("refused")
+        self.assertEqual((self.asked(3), self.world.pool.refused), ("", 1))
+        self.world.clock.advance(11)
+        self.assertEqual(self.asked(4), "1")
+
+    def test_variables(self):
+        """A session answers for every variable of UDP, with the address that the datagram came to."""
+        self.world.ask(7, local=b"10.0.0.9")
+        session = self.world.sockets[0].session
+        expected = {
+            "binary_remote_addr": bytes([192, 0, 2, 1]),
+            "remote_addr": b"192.0.2.1",
+            "remote_port": b"7",
+            "server_addr": b"10.0.0.9",
+            "server_port": b"53",
+        }
+        self.assertEqual({name: session.variable(name) for name in KEY_VARIABLES["udp"]}, expected)

@@ -65,6 +65,9 @@ class FakeFrontPort:
             self.replies.append(reply)
         return self.takes
 
+    def local_end(self, local) -> tuple[str, int]:
+        return (local or b"10.0.0.254").decode(), 53
+
     def is_self(self, client, local) -> bool:
         return client == ("127.0.0.1", 53)
 
@@ -78,12 +81,14 @@ class FakeFrontPort:
 class World:
     """A proxy between fakes."""
 
-    def __init__(self, patch, servers: int = 1, max_sessions: int = 100, server: dict | None = None, **spec) -> None:
+    def __init__(
+        self, patch, servers: int = 1, max_sessions: int = 100, server: dict | None = None, sticky=None, **spec
+    ) -> None:
         self.clock = Clock()
         self.records = Records()
         addresses = [InetAddress(f"10.0.0.{n}", 53) for n in range(1, servers + 1)]
         specs = tuple(ServerSpec(address=address, **(server or {})) for address in addresses)
-        self.pool = make_pool(PoolSpec(name="dns", servers=specs), self.clock.seconds)
+        self.pool = make_pool(PoolSpec(name="dns", servers=specs, sticky=sticky), self.clock.seconds)
         listener = UdpListener(name="front", listen=(), pool="dns", **spec)
         arguments = self.clock, self.clock.seconds, self.records, max_sessions
         self.proxy = UdpProxy(listener, self.pool, *arguments)

@@ -18,6 +18,9 @@ __all__ = ["Asker"]
 class Asker(Protocol):
     """Whoever asked.  Hears `begins`, any number of `data` and one of `ends` and `breaks`; or else one `fails`."""
 
+    def variable(self, name: str) -> bytes:
+        """One of CONNECTION_VARIABLES."""
+
     def answer_informs(self, head: ResponseHead) -> None:
         """An interim answer (1xx)."""
 

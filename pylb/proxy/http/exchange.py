@@ -28,8 +28,9 @@ from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
 from pylb.proxy.http.headers import expects_continue, request_bytes, trailer_block
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.upstream import HttpUpstream
-from pylb.proxy.http.variables import variable
+from pylb.proxy.http.variables import answer_variable, variable
 from pylb.proxy.upstream import Attempts
+from pylb.variables import CONNECTION_VARIABLES
 
 __all__ = ["Exchange"]
 
@@ -60,6 +61,7 @@ class Exchange:
         "_unconfirmed",
         "_upstream",
         "_whole",
+        "added",
         "answer",
         "upgrade",
     )
@@ -96,6 +98,8 @@ class Exchange:
         self.upgrade = upgrade
         #: The answer's head, once there is one to pass on.
         self.answer: ResponseHead | None = None
+        #: The lines that pylb adds to it.
+        self.added = b""
 
     # From the asker.
 
@@ -104,9 +108,12 @@ class Exchange:
         self._attempts.start(self._upstream.connection, self._connected, self._unreachable, self._take_idle)
 
     def variable(self, name: str) -> bytes:
-        """What a balancing method may ask."""
-        remote = name in ("remote_addr", "remote_port")
-        return self._record.variable(name) if remote else variable(self._head, name)
+        """What a balancing method or a session may ask."""
+        if name in CONNECTION_VARIABLES:
+            return self._asker.variable(name)
+        if name.startswith("upstream_"):
+            return b"" if self.answer is None else answer_variable(self.answer, name)
+        return variable(self._head, name)
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, not empty."""
@@ -136,7 +143,7 @@ class Exchange:
     def abandon(self) -> None:
         """The asker has left."""
         self._abort_server()
-        self._attempts.stop()
+        self._stop()
 
     def pause_answer(self) -> None:
         """The asker can take no more for now."""
@@ -245,9 +252,14 @@ class Exchange:
         attempt.header_time = self._upstream.upstream.clock() - self._began
 
     def _accept(self, head: ResponseHead) -> None:
+        lease, upstream = self._attempts.lease, self._upstream
         self.answer = head
-        self._attempts.lease.succeeded()
-        self._attempts.lease.timed("header")
+        lease.succeeded()
+        lease.timed("header")
+        if upstream.learns_at_head or head.status == 101:
+            lease.bind(self)
+        if upstream.cookie is not None:
+            self.added = upstream.cookie.line(self._head, lease.server)
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the answer's body came."""
@@ -261,7 +273,7 @@ class Exchange:
         else:
             server.abort()
         self._attempts.lease.timed("last_byte")
-        self._attempts.stop()
+        self._stop()
         self._asker.answer_ends(trailer_block(trailers))
 
     def server_left(self, reason: str) -> None:
@@ -284,6 +296,13 @@ class Exchange:
         self._abort_server()
         self._failed("invalid_header", reason, 502)
 
+    def _stop(self) -> None:
+        """The server is not used any more; a session that it has answered is learned, however the answer ended."""
+        lease = self._attempts.lease
+        if self.answer is not None and lease is not None and not self._upstream.learns_at_head:
+            lease.bind(self)
+        self._attempts.stop()
+
     def _abort_server(self) -> None:
         server, self._server = self._server, None
         if server is not None:
@@ -293,7 +312,7 @@ class Exchange:
 
     def _failed(self, kind: str, reason: str, status: int) -> None:
         if self.answer is not None:
-            self._attempts.stop()
+            self._stop()
             self._asker.answer_breaks()
             return
         self._record.tries[-1].status = status

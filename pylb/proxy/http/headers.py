@@ -82,14 +82,14 @@ def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) ->
     )
 
 
-def response_bytes(head: ResponseHead, framing_line: bytes, connection_line: bytes) -> bytes:
-    """The head for the client; both lines are whole, with CRLF, or empty."""
+def response_bytes(head: ResponseHead, framing_line: bytes, more_lines: bytes) -> bytes:
+    """The head for the client; all lines are whole, with CRLF, or empty."""
     return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
         head.status,
         head.reason,
         response_lines(head),
         framing_line,
-        connection_line,
+        more_lines,
     )
 
 

@@ -16,6 +16,7 @@ from pylb.proxy.http.headers import UPGRADE_LINES, answer_framing_line, response
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.tunnel import Tunnel, wants_websocket
+from pylb.proxy.variables import stream_variable
 
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection
@@ -144,13 +145,16 @@ class ClientRequest:
     def resume_body(self) -> None:
         self._connection.hold_body(False)
 
+    def variable(self, name: str) -> bytes:
+        return stream_variable(name, self._record, self._connection.transport)
+
     def answer_informs(self, head: ResponseHead) -> None:
         if self._head.minor:
             self._write(response_bytes(head, b"", b""))
 
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         self._record.status = head.status
-        self._write(response_bytes(head, b"", UPGRADE_LINES))
+        self._write(response_bytes(head, b"", self._exchange.added + UPGRADE_LINES))
         factory = self._connection.factory
         timeout = factory.spec.timeout
         tunnel = Tunnel(self._connection, server, self._record, factory.reactor, factory.clock, timeout)
@@ -163,7 +167,7 @@ class ClientRequest:
         self._keep = framing != UNTIL_CLOSE and self._may_keep()
         self._record.status = head.status
         line = answer_framing_line(head, self._head.method, framing)
-        written = response_bytes(head, line, self._connection_line())
+        written = response_bytes(head, line, self._exchange.added + self._connection_line())
         self._write(written + self._framed(data) if data else written)
 
     def answer_data(self, data: bytes) -> None:

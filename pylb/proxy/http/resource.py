@@ -28,6 +28,7 @@ from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.tls import ClientTLS
 from pylb.proxy.upstream import Limits, Upstream
+from pylb.proxy.variables import stream_variable
 
 __all__ = ["PoolResource"]
 
@@ -97,7 +98,7 @@ def _head_of(request: Request, size: int) -> RequestHead:
 class _WebRequest:
     """The asker on behalf of a twisted.web request, and the producer of its answer."""
 
-    __slots__ = ("_exchange", "_gone", "_head", "_held", "_left", "_request")
+    __slots__ = ("_exchange", "_gone", "_head", "_held", "_left", "_record", "_request")
 
     def __init__(self, resource: PoolResource, request: Request, head: RequestHead, size: int) -> None:
         self._request = request
@@ -106,7 +107,7 @@ class _WebRequest:
         self._gone = False
         client = request.getClientAddress()
         address = getattr(client, "host", "unix:")
-        record = Record("", "http", address, getattr(client, "port", None), resource.clock())
+        record = self._record = Record("", "http", address, getattr(client, "port", None), resource.clock())
         proto = b"https" if request.isSecure() else b"http"
         forwarded = Forwarded(address, proto, address in resource.trusted)
         self._left = size
@@ -153,6 +154,13 @@ class _WebRequest:
             self._held = False
             self._send_body()
 
+    def variable(self, name: str) -> bytes:
+        request: Any = self._request
+        if name == "scheme":
+            return b"https" if request.isSecure() else b"http"
+        # A stream of HTTP/2 has no transport, but knows its addresses.
+        return stream_variable(name, self._record, getattr(request.channel, "transport", None) or request)
+
     def answer_informs(self, head: ResponseHead) -> None:
         """twisted.web has no way to pass it on."""
 
@@ -163,7 +171,7 @@ class _WebRequest:
         request: Any = self._request
         request.defaultContentType = None  # twisted.web's own would be text/html
         request.setResponseCode(head.status, head.reason)
-        lines = response_lines(head)
+        lines = response_lines(head) + self._exchange.added
         if framing >= 0:
             lines += answer_framing_line(head, self._head.method, framing)
         pairs = [line.partition(b": ")[::2] for line in lines.split(b"\r\n")[:-1]]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from pylb.balance.sticky import CookieSessions
+from pylb.model import StickyLearn
+from pylb.proxy.http.cookie import SessionCookie
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.upstream import Upstream
@@ -32,6 +35,18 @@ class HttpUpstream:
     def retried_statuses(self) -> frozenset[int]:
         """Which statuses are."""
         return frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
+
+    @cached_property
+    def cookie(self) -> SessionCookie | None:
+        """What clients get to keep, if cookies say which server they belong to."""
+        sticky = self.upstream.pool.sticky
+        return SessionCookie(sticky) if isinstance(sticky, CookieSessions) else None
+
+    @cached_property
+    def learns_at_head(self) -> bool:
+        """Whether sessions are learned when an answer begins, not when it ends."""
+        sticky = self.upstream.pool.spec.sticky
+        return isinstance(sticky, StickyLearn) and sticky.header
 
     def connection(self) -> ServerConnection:
         """A protocol for a new connection to a server."""

@@ -5,9 +5,9 @@ As nginx has them, but for `$uri`, which is the path as it was sent: pylb neithe
 
 from __future__ import annotations
 
-from pylb.proxy.http.head import RequestHead
+from pylb.proxy.http.head import Fields, RequestHead, ResponseHead
 
-__all__ = ["variable"]
+__all__ = ["answer_variable", "variable"]
 
 
 def variable(head: RequestHead, name: str) -> bytes:
@@ -17,9 +17,22 @@ def variable(head: RequestHead, name: str) -> bytes:
         return plain(head)
     kind, _, which = name.partition("_")
     if kind == "http":
-        return b", ".join(head.fields.values.get(which.lower().replace("_", "-").encode(), ()))
+        return _field(head.fields, which)
     find = {"arg": _argument, "cookie": _cookie}.get(kind)
     return find(head, which.encode()) if find else b""
+
+
+def answer_variable(head: ResponseHead, name: str) -> bytes:
+    """`upstream_http_NAME` or `upstream_cookie_NAME`, what a server's answer says; nothing if it does not."""
+    _, kind, which = name.split("_", 2)
+    if kind == "http":
+        return _field(head.fields, which)
+    set_cookies = head.fields.values.get(b"set-cookie", ())
+    return _first([cookie.partition(b";")[0].strip() for cookie in set_cookies], which.encode()).strip()
+
+
+def _field(fields: Fields, name: str) -> bytes:
+    return b", ".join(fields.values.get(name.lower().replace("_", "-").encode(), ()))
 
 
 def _host(head: RequestHead) -> bytes:
@@ -46,7 +59,7 @@ def _first(pairs: list[bytes], name: bytes) -> bytes:
     name = name.lower()
     for pair in pairs:
         found, equals, value = pair.partition(b"=")
-        if equals and found.lower() == name:
+        if equals and found.rstrip().lower() == name:
             return value
     return b""
 
@@ -54,7 +67,10 @@ def _first(pairs: list[bytes], name: bytes) -> bytes:
 _PLAIN = {
     "args": _query,
     "host": _host,
+    "is_args": lambda head: b"?" if _query(head) else b"",
+    "query_string": _query,
     "request_method": lambda head: head.method,
     "request_uri": lambda head: head.target,
+    "server_protocol": lambda head: b"HTTP/1.1" if head.minor else b"HTTP/1.0",
     "uri": lambda head: head.path,
 }

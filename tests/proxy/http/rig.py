@@ -184,11 +184,12 @@ class Rig:
         routes=None,
         wrap=None,
         tls=None,
+        sticky=None,
         **options,
     ):
         self.time = SteppedReactor()
         servers = servers or [ServerSpec(address=backend.address) for backend in backends]
-        spec = PoolSpec(name="p", servers=tuple(servers), keepalive=keepalive or Keepalive())
+        spec = PoolSpec(name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive or Keepalive())
         clock = self.time.seconds
         self.pool = make_pool(spec, clock)
         listener = HttpListener(name="web", listen=(), routes=routes or (Route(path="/", pool="p"),), **options)

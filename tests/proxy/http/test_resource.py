@@ -9,7 +9,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from pylb.balance.pool import make_pool
-from pylb.model import PoolSpec, ServerSpec
+from pylb.balance.sticky import server_id
+from pylb.model import PoolSpec, ServerSpec, StickyCookie, StickyLearn
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.resource import PoolResource
 from tests.proxy.http.rig import HELLO, Backend, Peer, SteppedReactor, drop, settled, turns
@@ -58,10 +59,10 @@ class Stream:
 class ResourceTests(TestCase):
     timeout = 20
 
-    def serve(self, *backends, **options):
+    def serve(self, *backends, sticky=None, **options):
         self.time = SteppedReactor()
         servers = tuple(ServerSpec(address=backend.address) for backend in backends)
-        self.pool = make_pool(PoolSpec(name="p", servers=servers), self.time.seconds)
+        self.pool = make_pool(PoolSpec(name="p", servers=servers, sticky=sticky), self.time.seconds)
         self.resource = PoolResource(self.pool, self.time, self.time.seconds, **options)
         root = Resource()
         root.putChild(b"api", self.resource)
@@ -188,6 +189,29 @@ class ResourceTests(TestCase):
         await backend.request()
         self.time.advance(61)
         await client.until(b"504 Gateway Timeout\n")
+
+    async def test_cookie(self):
+        """A client gets the cookie of its server beside the server's own, and is sent there by it."""
+        one = Backend(self, HELLO.replace(HEAD, b"\r\nSet-Cookie: x=y\r\n\r\n", 1))
+        two = Backend(self, HELLO)
+        self.serve(one, two, sticky=StickyCookie(name="id"))
+        client = await self.ask(GET)
+        answer = await client.until(b"hello")
+        cookies = [line[12:] for line in answer.split(b"\r\n") if line.startswith(b"Set-Cookie: ")]
+        self.assertEqual(cookies, [b"x=y", b"id=" + server_id(self.pool.servers[0])])
+        for _ in range(2):
+            client.send(GET[:-2] + b"Cookie: " + cookies[1] + HEAD)
+            self.assertEqual((await client.until(b"hello")).count(b"Set-Cookie"), 1)
+        self.assertEqual((len(one.heads), len(two.heads)), (3, 0))
+
+    async def test_learn_by_connection(self):
+        """What the connection says is known here as behind a listener."""
+        one, two = Backend(self, HELLO), Backend(self, HELLO)
+        variable = ("$server_port",)
+        self.serve(one, two, sticky=StickyLearn(create=variable, lookup=variable))
+        for _ in range(3):
+            await (await self.ask(GET)).until(b"hello")
+        self.assertEqual((len(one.heads), len(two.heads)), (3, 0))
 
     async def test_slow_client(self):
         """A client that does not read slows the server down."""
