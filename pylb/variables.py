@@ -122,6 +122,8 @@ def _check_name(name: str, protocol: str | None) -> str | None:
         return None
     if _ANSWERED.fullmatch(name):
         return f"{quoted(f'${name}')} is not known before a server has answered"
+    if any(_in_key(name, spoken) for spoken in KEY_VARIABLES):
+        return f"{protocol} has no {quoted(f'${name}')}"
     known = sorted({f"${word}" for spoken in protocols for word in KEY_VARIABLES[spoken]})
     who = "no protocol has a" if protocol is None else f"{protocol} has no"
     return f"{who} {quoted(f'${name}')}{did_you_mean(f'${name}', known)}"

@@ -46,7 +46,7 @@ class ConfigurationTests(ConfigTestCase):
             for example in examples(page, "yaml"):
                 seen.add(page)
                 self.load(example + self.rest(example))
-        self.assertEqual(seen, {"README.md", "docs/access-log.md", "docs/http.md", "docs/udp.md"})
+        self.assertEqual(seen, {"README.md", "docs/access-log.md", "docs/http.md", "docs/sticky.md", "docs/udp.md"})
 
     def rest(self, example: str) -> str:
         text = ""

@@ -16,7 +16,7 @@ from pylb.config import scalars
 from pylb.config.document import Document
 from pylb.config.mistakes import Mistake, Path
 from pylb.model import MOMENTS, Address, InetAddress
-from pylb.variables import check_key
+from pylb.variables import check_key, check_variable
 from pylb.words import did_you_mean, quoted
 
 __all__ = ["disagreements"]
@@ -63,6 +63,7 @@ def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake
     users = _protocols(listeners)
     yield from _about_keys(pools, users)
     yield from _about_metrics(listeners, pools, users)
+    yield from chain.from_iterable(_about_sessions(pool, sorted(users[pool.name])) for pool in pools)
     yield from _same_address(listeners)
     if complete:
         yield from _unknown_pools(listeners, {pool.name for pool in pools})
@@ -93,6 +94,7 @@ def _about_pool(pool: _Part) -> Iterator[Mistake]:
     if servers and all(isinstance(server, dict) and server.get("backup") is True for server in servers):
         yield pool.mistake("every server is a backup, there is none to be a backup for", "servers")
     yield from _about_slow_start(pool)
+    yield from _same_route(pool)
     tls = pool.keys.get("tls")
     unnamed = isinstance(tls, dict) and tls.get("verify") is not False and "server_name" not in tls
     if unnamed and any(map(_is_unix, servers)):
@@ -107,6 +109,16 @@ def _about_slow_start(pool: _Part) -> Iterator[Mistake]:
         if isinstance(server, dict) and _lasts(server.get("slow_start")):
             text = f'no "slow_start" with the method {method}: the {by} alone says which server it is, so no share can grow'
             yield pool.mistake(text, "servers", place, "slow_start")
+
+
+def _same_route(pool: _Part) -> Iterator[Mistake]:
+    """Sessions of a route could not tell two servers apart; the addresses of one name may share theirs."""
+    first: dict[str, int] = {}
+    for place, server in pool.items("servers"):
+        route = server.get("route") if isinstance(server, dict) else None
+        if isinstance(route, str) and first.setdefault(route, place) != place:
+            before = pool.document.where((*pool.path, "servers", first[route], "route"))
+            yield pool.mistake(f"the route {quoted(route)} is taken, at {before}", "servers", place, "route")
 
 
 def _lasts(written: object) -> bool:
@@ -200,6 +212,23 @@ def _about_metrics(
                 f'the pool {quoted(name)} measures until the last byte, so "responses" must say which reply is the last'
             )
             yield listener.mistake(text, "responses" if "responses" in listener.keys else "pool")
+
+
+def _about_sessions(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
+    """Every protocol that uses the pool must have what tells its sessions."""
+    sticky = pool.keys.get("sticky")
+    written = sticky if isinstance(sticky, dict) else {}
+    for protocol in protocols:
+        if written.get("type") == "cookie" and protocol != "http":
+            yield pool.mistake(
+                f"{protocol} has no cookies, and a listener of {protocol} uses this pool", "sticky", "type"
+            )
+        for key in ("variables", "create", "lookup"):
+            for place, text in _Part(pool.document, key, (), written).items(key):
+                answered = key == "create"
+                mistake = check_variable(str(text), protocol, answered=answered)
+                if mistake and not check_variable(str(text), answered=answered):
+                    yield pool.mistake(f"{mistake}, and a listener of {protocol} uses this pool", "sticky", key, place)
 
 
 def _of_balance(pool: _Part, key: str) -> object:

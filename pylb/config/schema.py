@@ -43,6 +43,7 @@ from pylb.config.fields import (
     WhereToRetry,
 )
 from pylb.config.form import Form
+from pylb.config.sticky import RouteName, StickyForm
 from pylb.words import quoted
 
 __all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "TcpForm", "UdpForm"]
@@ -83,7 +84,7 @@ class ServerForm(Form):
     slow_start: Duration = UNSET
     drain: Flag = UNSET
     resolve: NotYet = UNSET
-    route: NotYet = UNSET
+    route: RouteName = UNSET
     service: NotYet = UNSET
 
     @model_validator(mode="after")
@@ -131,7 +132,7 @@ class PoolForm(Form):
     tls: UpstreamTLSForm = UNSET
     health_check: NotYet = UNSET
     queue: NotYet = UNSET
-    sticky: NotYet = UNSET
+    sticky: StickyForm = UNSET
 
 
 class CertificateForm(Form):

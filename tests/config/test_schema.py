@@ -85,7 +85,11 @@ class ServerMistakes(_Table):
                     "{address: 10.0.0.2:80, drain: true, down: true}",
                     '6:9: pools.a.servers.1: "down" serves nobody, "drain" only those that belong to it: take one',
                 ),
-                ("{address: 10.0.0.2:80, route: a}", "6:32: pools.a.servers.1.route: not supported yet"),
+                (
+                    "{address: 10.0.0.2:80, route: a b}",
+                    "6:39: pools.a.servers.1.route: must be 1 to 32 characters that a cookie may hold "
+                    '(no space and none of ",;\\), not "a b"',
+                ),
                 ("{address: 10.0.0.2:80, service: http}", "6:32: pools.a.servers.1.service: not supported yet"),
                 ("{address: 10.0.0.2:80, resolve: }", "6:32: pools.a.servers.1.resolve: not supported yet"),
             ],
@@ -182,7 +186,7 @@ class PoolMistakes(_Table):
                 ("balance: best", '5:14: pools.a.balance: unknown balancing method "best"'),
                 ("balance: [x]", "5:14: pools.a.balance: unknown balancing method \"['x']\""),
                 ("balance:", "5:5: pools.a.balance: has no value"),
-                ("sticky: {}", "5:5: pools.a.sticky: not supported yet"),
+                ("sticky: {}", '5:13: pools.a.sticky: "type" is missing'),
                 ("health_check:", "5:5: pools.a.health_check: not supported yet"),
                 ("queue: {size: 1}", "5:5: pools.a.queue: not supported yet"),
                 ("keepalive: 32", "5:16: pools.a.keepalive: must be a mapping"),

@@ -186,6 +186,20 @@ class LearnTests(SessionCase):
             await client.until(b"hello")
             self.assertEqual((learned, len(rig.pool.sticky)), (int(header), 1))
 
+    async def test_head_only(self) -> None:
+        """With `header` the end of an answer is no use of its session."""
+        backend = Backend(self)
+        rig = self.serve(backend, header=True, timeout=60.0)
+        client = await rig.ask(GET)
+        server, _ = await backend.request()
+        server.send(b"HTTP/1.1 200 OK\r\nSet-Cookie: s=7\r\nContent-Length: 5\r\n\r\n")
+        await client.until(END)
+        rig.time.advance(30)
+        server.send(b"hello")
+        await client.until(b"hello")
+        bound = [len(rig.pool.sticky.bound(Asks(cookie_s="7"), now)) for now in (59.0, 60.0)]
+        self.assertEqual(bound, [1, 0])
+
     async def test_client_leaves(self) -> None:
         """An answer that its client did not want to the end is learned too."""
         backend = Backend(self)

@@ -1,0 +1,185 @@
+"""How does an operator ask for sessions that stay?
+
+One mapping, whose `type` says which of its keys mean something: they are the attributes of the object of model.py that the
+type builds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from math import inf
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema, model_validator
+
+from pylb import model
+from pylb.config import scalars
+from pylb.config.fields import UNSET, Flag, Number, Timeout
+from pylb.config.form import Form
+from pylb.variables import check_variable
+from pylb.words import quoted
+
+__all__ = ["RouteName", "StickyForm"]
+
+_TYPES: Mapping[str, type[Any]] = {
+    "cookie": model.StickyCookie,
+    "route": model.StickyRoute,
+    "learn": model.StickyLearn,
+}
+_SAMESITE = ("strict", "lax", "none")
+_LEAST_SECRET = 16
+
+#: What RFC 6265 lets a cookie's value be made of: no spaces, quotes, commas, semicolons and backslashes.
+_ROUTE = re.compile(r"[!#-+\--:<-\[\]-~]{1,32}")
+#: A token of RFC 9110.
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_COOKIE_PATH = re.compile(r"/[!-:<-~]*")
+_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
+
+
+def _shaped(form: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{form.pattern})$"})
+
+
+def _words(*known: str) -> WithJsonSchema:
+    return WithJsonSchema({"enum": list(known)})
+
+
+def _route_name(value: object) -> str:
+    name = scalars.text(value)
+    if not _ROUTE.fullmatch(name):
+        raise ValueError(
+            f'must be 1 to 32 characters that a cookie may hold (no space and none of ",;\\), not {quoted(name)}'
+        )
+    return name
+
+
+def _cookie_name(value: object) -> str:
+    name = scalars.text(value)
+    if not _COOKIE_NAME.fullmatch(name):
+        raise ValueError(f"{quoted(name)} is no name of a cookie: no spaces and none of {'(),/:;<=>?@[]{}'}")
+    return name
+
+
+def _cookie_path(value: object) -> str:
+    path = scalars.text(value)
+    if not _COOKIE_PATH.fullmatch(path):
+        raise ValueError(f"must begin with / and hold no space and no ;, not {quoted(path)}")
+    return path
+
+
+def _cookie_domain(value: object) -> str:
+    domain = scalars.text(value)
+    return "." * domain.startswith(".") + scalars.host_name(domain.removeprefix("."))
+
+
+def _lifetime(value: object) -> float:
+    if value == "max":
+        return inf
+    seconds = scalars.duration(value)
+    if seconds < 1:
+        raise ValueError("must be 1s or more, or max")
+    return seconds
+
+
+def _secret(value: object) -> str:
+    # What was written is not repeated: messages end up in logs.
+    if not isinstance(value, str) or len(value) < _LEAST_SECRET:
+        raise ValueError(f"must be text of {_LEAST_SECRET} characters or more")
+    return value
+
+
+def _variable(value: object) -> str:
+    text = scalars.text(value)
+    if mistake := check_variable(text):
+        raise ValueError(mistake)
+    return text
+
+
+def _variable_of_answer(value: object) -> str:
+    text = scalars.text(value)
+    if mistake := check_variable(text, answered=True):
+        raise ValueError(mistake)
+    return text
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _filled(items: list[str]) -> list[str]:
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+RouteName: TypeAlias = Annotated[str, PlainValidator(_route_name), _shaped(_ROUTE)]
+_Type: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_TYPES)), _words(*_TYPES)]
+_Name: TypeAlias = Annotated[str, PlainValidator(_cookie_name), _shaped(_COOKIE_NAME)]
+_Lifetime: TypeAlias = Annotated[float, PlainValidator(_lifetime), WithJsonSchema({"type": ["number", "string"]})]
+_Domain: TypeAlias = Annotated[str, PlainValidator(_cookie_domain), WithJsonSchema({"type": "string"})]
+_Path: TypeAlias = Annotated[str, PlainValidator(_cookie_path), _shaped(_COOKIE_PATH)]
+_SameSite: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_SAMESITE)), _words(*_SAMESITE)]
+_Secret: TypeAlias = Annotated[
+    str, PlainValidator(_secret), WithJsonSchema({"type": "string", "minLength": _LEAST_SECRET})
+]
+_Variable: TypeAlias = Annotated[str, PlainValidator(_variable), _shaped(_VARIABLE)]
+_Created: TypeAlias = Annotated[str, PlainValidator(_variable_of_answer), _shaped(_VARIABLE)]
+_Variables: TypeAlias = Annotated[
+    list[_Variable],
+    BeforeValidator(_listed, json_schema_input_type=_Variable | list[_Variable]),
+    AfterValidator(_filled),
+]
+_ToCreate: TypeAlias = Annotated[
+    list[_Created],
+    BeforeValidator(_listed, json_schema_input_type=_Created | list[_Created]),
+    AfterValidator(_filled),
+]
+
+
+class StickyForm(Form):
+    """Sessions that stay."""
+
+    type: _Type
+    name: _Name = UNSET
+    expires: _Lifetime = UNSET
+    domain: _Domain = UNSET
+    path: _Path = UNSET
+    secure: Flag = UNSET
+    httponly: Flag = UNSET
+    samesite: _SameSite = UNSET
+    secret: _Secret = UNSET
+    refresh: Flag = UNSET
+    variables: _Variables = UNSET
+    create: _ToCreate = UNSET
+    lookup: _Variables = UNSET
+    timeout: Timeout = UNSET
+    size: Number = UNSET
+    header: Flag = UNSET
+    strict: Flag = UNSET
+
+    def build(self, **more: Any) -> Any:
+        given = self.given()
+        return _TYPES[given.pop("type")](**given, **more)
+
+    @model_validator(mode="after")
+    def _keys_of_the_type(self) -> StickyForm:
+        for key in type(self).model_fields:
+            owners = [kind for kind, built in _TYPES.items() if key in _keys(built)]
+            if key in self.model_fields_set and key != "type" and self.type not in owners:
+                raise ValueError(f"{quoted(key)} belongs to the type {' and '.join(owners)}, not to {self.type}")
+        missing = [
+            key for key, required in _keys(_TYPES[self.type]).items() if required and getattr(self, key) is UNSET
+        ]
+        if missing:
+            raise ValueError(f"the type {self.type} needs {' and '.join(map(quoted, missing))}")
+        if self.samesite == "none" and not self.secure:
+            raise ValueError('"samesite: none" needs "secure: true", or browsers refuse the cookie')
+        return self
+
+
+def _keys(built: type[Any]) -> dict[str, bool]:
+    """The keys of a type, and whether they must be given."""
+    return {field.name: field.default is MISSING for field in fields(built)}
