@@ -70,10 +70,12 @@ class Background:
         if self._stopped:
             return
         self._under_way -= 1
-        done(result)
-        if self._ready is not None and not self._under_way:
-            ready, self._ready = self._ready, None
-            ready.callback(None)
+        try:
+            done(result)
+        finally:
+            if self._ready is not None and not self._under_way:
+                ready, self._ready = self._ready, None
+                ready.callback(None)
 
     def _failed(self, failure: Failure) -> None:
         _log.failure("work in the background failed, what was there before goes on", failure)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
 
@@ -86,7 +86,8 @@ class LoadBalancer(Service):
 
     def startService(self) -> None:
         super().startService()
-        prepared = DeferredList([self._names.start(), self._background.start()])
+        prepared = gatherResults([self._names.start(), self._background.start()], consumeErrors=True)
+        prepared.addErrback(lambda failure: failure.value.subFailure)
         prepared.addCallback(self._serve).addErrback(self.ready.errback)
 
     def stopService(self) -> Deferred[None]:

@@ -150,6 +150,7 @@ class Pool:
         self._observer: PoolObserver = observer or Unobserved()
         #: Which server a session belongs to; None if none belongs to any.
         self.sticky = make_sticky(spec)
+        self._strict = spec.sticky is not None and spec.sticky.strict
         #: The time that the methods want to hear of; nothing if none.
         self.metric = ""
         self._tools = Tools(
@@ -164,6 +165,8 @@ class Pool:
         self._awaited: set[Server] = set()
         self._next_return = inf
         self._numbers = 0
+        #: Whether somebody has been served before the present servers came.
+        self._served = False
         self._refused_at = -inf
         self._refusing = False
         self.replace(servers)
@@ -190,7 +193,8 @@ class Pool:
 
     def _added_to(self, servers: Sequence[Server]) -> set[Server]:
         """Those that are new in a pool that has served already."""
-        return set(servers).difference(self.servers) if any(server.picked for server in self.servers) else set()
+        self._served = self._served or any(server.picked for server in self.servers)
+        return set(servers).difference(self.servers) if self._served else set()
 
     def _make_tiers(self) -> tuple[Tier, Tier]:
         before = self._tiers or (None, None)
@@ -211,13 +215,12 @@ class Pool:
 
     def switch(self, server: Server, to: Switch) -> None:
         """Let a server serve ("up"), only those that belong to it ("drain"), or nobody new ("down")."""
-        if server.switch == to:
+        if server.switch == to or server not in self._tier_of:
             return
-        came_up = server.switch == "down" and to == "up"
-        server.switch = to
         now = self._clock()
-        if came_up:
+        if server.switch == "down":
             self._start_slowly(server, now)
+        server.switch = to
         self._settle(server, now)
         self._observer.server_changed(self, server, Change.SWITCHED, to)
 
@@ -233,6 +236,8 @@ class Pool:
             self._bring_back(now)
         tried = () if after is None else (*after.tried, after.server)
         bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
+        if bound and self._strict:
+            return self._give(self._own(bound, tried, now), tried, now)
         for tier in self._tiers:
             server = self._bound(bound, tier, tried, now) if bound else None
             if server is not None:
@@ -243,14 +248,17 @@ class Pool:
 
     def _bound(self, bound: Collection[Server], tier: Tier, tried: Collection[Server], now: float) -> Server | None:
         """The first of `bound` that is of this tier and can serve."""
-        mine = [server for server in bound if server.spec.backup is tier.backup]
-        for server in mine:
+        mine = (server for server in bound if server.spec.backup is tier.backup and server not in tried)
+        return next((server for server in mine if server.available(now, bound=True)), None)
+
+    def _own(self, bound: Collection[Server], tried: Collection[Server], now: float) -> Server:
+        """The first of `bound` that can serve, backup or not; nobody else will do."""
+        for server in bound:
             if server not in tried and server.available(now, bound=True):
                 return server
-        if mine and self.spec.sticky is not None and self.spec.sticky.strict:
-            self.refused += not tried
-            raise NoServerAvailable(f"pool {self.name}: the session's own server {mine[0].name} {mine[0].state(now)}")
-        return None
+        self.refused += not tried
+        states = ", ".join(f"{server.name} {server.state(now)}" for server in bound)
+        raise NoServerAvailable(f"pool {self.name}: the session's own server {states}")
 
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)

@@ -5,6 +5,7 @@
 - A client brings its server's id along, in a cookie or in any other variable; or, with a secret, a cookie that nobody can
   make or read without it.  Whatever is no id of a server is a new session.
 - Servers of one id, such as the addresses of one name, are all offered.
+- Sessions that stay are not charged in the turns of round robin, as nginx does for up to one request in a row.
 - What is learned points to an address.  It outlives the server's absence from the pool, but does not bind meanwhile.
 """
 
@@ -15,6 +16,7 @@ import hmac
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
 from typing import Protocol
 
 from pylb.balance.request import Request, compile_key
@@ -119,7 +121,7 @@ class LearnedSessions:
     """
 
     def __init__(self, spec: StickyLearn) -> None:
-        self._timeout = spec.timeout
+        self._timeout = spec.timeout or inf
         self._size = spec.size
         self._create = _first_of(spec.create)
         self._lookup = _first_of(spec.lookup)

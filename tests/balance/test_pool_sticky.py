@@ -125,6 +125,13 @@ class BoundTests(SynchronousTestCase):
         sessions.pool.switch(sessions.pool.servers[0], "down")
         self.assertEqual(before + sessions.serve("ccbc"), "accbc")
 
+    def test_strict_backup(self) -> None:
+        """With `strict` a session of a backup stays with it, and one of a primary gets no backup."""
+        sessions = Sessions(server("a"), server("b"), server("c", backup=True), strict=True)
+        before = sessions.serve("c")
+        sessions.pool.switch(sessions.pool.servers[0], "down")
+        self.assertEqual(before + sessions.serve("a.c"), "c-bc")
+
     def test_one_of_several(self) -> None:
         """Of the servers of one route the first that can serve does."""
         one, two = make_server("a", route="x", max_conns=1), make_server("b", route="x")

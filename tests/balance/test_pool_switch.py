@@ -56,6 +56,15 @@ class SlowStartTests(SynchronousTestCase):
         self.bench.clock.advance(5.0)
         self.assertEqual(Counter(self.bench.serve(500)), {"a": 200, "b": 200, "c": 100})
 
+    def test_added_twice(self) -> None:
+        """Also when those that served before have just left."""
+        self.bench.serve(1)
+        c, d = make_server("c"), make_server("d", slow_start=10.0)
+        self.bench.pool.replace([c])
+        self.bench.pool.replace([c, d])
+        self.bench.clock.advance(5.0)
+        self.assertEqual(Counter(self.bench.serve(300)), {"c": 200, "d": 100})
+
     def test_added_before_the_first_request(self) -> None:
         """A name that is found before anybody was served is no newcomer."""
         self.bench.pool.replace([*self.bench.pool.servers, make_server("c", slow_start=10.0)])
@@ -141,6 +150,19 @@ class SwitchTests(SynchronousTestCase):
         self.bench.pool.switch(self.b, "up")
         self.bench.clock.advance(5.0)
         self.assertEqual(Counter(self.bench.serve(300)), {"a": 200, "b": 100})
+
+    def test_back_by_way_of_draining(self) -> None:
+        """One that was down and drains first starts slowly all the same."""
+        for state in ("down", "drain", "up"):
+            self.bench.pool.switch(self.b, state)
+        self.bench.clock.advance(5.0)
+        self.assertEqual(Counter(self.bench.serve(300)), {"a": 200, "b": 100})
+
+    def test_gone(self) -> None:
+        """A server that has left the pool cannot be switched, and is no news."""
+        self.bench.pool.replace([self.a])
+        self.bench.pool.switch(self.b, "down")
+        self.assertEqual((self.b.switch, self.bench.heard.news), ("up", []))
 
     def test_nobody_left(self) -> None:
         """When all are taken out the pool refuses, and says why."""

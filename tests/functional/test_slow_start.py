@@ -33,7 +33,10 @@ class SwitchingTests(Rig):
         config = from_dict(
             {
                 "pools": {"p": pool},
-                "listeners": {name: {"listen": f"127.0.0.1:{free_port()}", "pool": "p", **keys} for name, keys in listeners.items()},
+                "listeners": {
+                    name: {"listen": f"127.0.0.1:{free_port()}", "pool": "p", **keys}
+                    for name, keys in listeners.items()
+                },
             }
         )
         self.balancer = LoadBalancer(config, clock=lambda: time.monotonic() + self.passed)
