@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pylb import __version__
 from pylb.background import Background
@@ -87,8 +88,7 @@ class LoadBalancer(Service):
     def startService(self) -> None:
         super().startService()
         prepared = gatherResults([self._names.start(), self._background.start()], consumeErrors=True)
-        prepared.addErrback(lambda failure: failure.value.subFailure)
-        prepared.addCallback(self._serve).addErrback(self.ready.errback)
+        prepared.addCallback(self._serve).addErrback(self._cannot_serve)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
@@ -120,6 +120,9 @@ class LoadBalancer(Service):
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
+
+    def _cannot_serve(self, failure: Failure) -> None:
+        self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
 
     def _serve(self, _: object) -> None:
         for bound in self._bound:

@@ -64,7 +64,9 @@ class Consistent(Standby):
         weights = tuple((name, max(server.weight for server in members)) for name, members in named.items())
         layout = before._layout if isinstance(before, Consistent) else None
         if layout is None or (layout.kind, layout.weights) != (kind, weights):
-            layout = Layout(kind, weights, tools.elsewhere, layout.places if layout is not None and layout.weights else None)
+            layout = Layout(
+                kind, weights, tools.elsewhere, layout.places if layout is not None and layout.weights else None
+            )
         self._layout = layout
 
     def add(self, server: Server) -> None:
