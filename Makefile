@@ -1,6 +1,7 @@
 # make run    start pylb with a demo: its own backends, on loopback
 # make test   the whole suite; make test J=2 in two processes
 # make lint   ruff, mypy, and which way the imports run
+# make schema renew etc/lb.schema.json, which editors read
 # make clean  remove all that these make
 #
 # Needs python3 (3.11 or newer, with venv) and make. Everything is installed in .venv, again when setup.py or
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean
+.PHONY: run test lint schema clean
 .NOTPARALLEL:
 
 run: $(VENV)/run.installed
@@ -24,6 +25,9 @@ lint: $(VENV)/lint.installed $(VENV)/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy pylb
 	$(BIN)/python -m twisted.trial tests.test_imports
+
+schema: $(VENV)/run.installed
+	$(BIN)/pylb schema > etc/lb.schema.json
 
 $(VENV)/test.installed: EXTRA := [test]
 $(VENV)/lint.installed: EXTRA := [lint]

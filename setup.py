@@ -14,7 +14,8 @@ setup(
     license="MIT",
     # twisted.plugins is a folder that many projects share: it has no __init__.py and find_packages does not see it.
     packages=[*find_packages(include=["pylb", "pylb.*"]), "twisted.plugins"],
-    package_data={"pylb": ["py.typed"]},
+    # reference.md is a link to docs/configuration.md, whose descriptions `pylb schema` repeats.
+    package_data={"pylb": ["py.typed"], "pylb.config": ["reference.md"]},
     python_requires=">=3.11",
     install_requires=[
         "twisted[tls]>=26.10",
@@ -29,6 +30,7 @@ setup(
     extras_require={
         "test": [
             "hypothesis>=6.100",
+            "jsonschema>=4.20",
             "trustme>=1.2",
             "h11>=0.16",
             "httptools>=0.7",

@@ -41,6 +41,14 @@ def check(file: str, resolve: bool) -> None:
         click.echo(f"  {_described(listener)}")
 
 
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from pylb.config.json_schema import as_text
+
+    click.echo(as_text(), nl=False)
+
+
 def _summary(config: Config) -> str:
     servers = sum(len(pool.servers) for pool in config.pools.values())
     counts = {"pool": len(config.pools), "server": servers, "listener": len(config.listeners)}

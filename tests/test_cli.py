@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import __version__
 from pylb.cli import main
 from tests.config.files import ConfigTestCase
 
+STORED = Path(__file__).parents[1] / "etc" / "lb.schema.json"
 RIGHT = (
     "pools:\n"
     "  a: {servers: [app.example:80, '[::1]:80', unix:/run/a]}\n"
@@ -121,6 +124,14 @@ class Resolve(CheckTestCase):
             'lb.yaml:4:15: pools.b.servers.0: cannot look up "other.example": Name or service not known\n',
             self.shown(result.stderr),
         )
+
+
+class Schema(SynchronousTestCase):
+    def test_printed(self) -> None:
+        """`pylb schema` prints what etc/lb.schema.json holds, and nothing else."""
+        result = CliRunner().invoke(main, ["schema"])
+        self.assertEqual((0, ""), (result.exit_code, result.stderr))
+        self.assertEqual(STORED.read_text(), result.stdout)
 
 
 class Command(ConfigTestCase):

@@ -53,11 +53,12 @@ class WheelTests(SynchronousTestCase):
         self.wheel = build(Path("wheel").absolute())
 
     def test_contents(self) -> None:
-        """The wheel holds every module of pylb, py.typed, and the plugin; no tests, nothing else of a developer's."""
+        """The wheel holds every module of pylb, py.typed, what `pylb schema` reads, and the plugin; no tests, nothing else
+        of a developer's."""
         names = {name for name in zipfile.ZipFile(self.wheel).namelist() if ".dist-info/" not in name}
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pylb").rglob("*.py")}
         self.assertEqual(modules - names, set())
-        self.assertIn("pylb/py.typed", names)
+        self.assertLessEqual({"pylb/py.typed", "pylb/config/reference.md"}, names)
         self.assertEqual({name for name in names if not name.startswith("pylb/")}, {"twisted/plugins/pylb_plugin.py"})
 
 
@@ -110,3 +111,9 @@ class InstalledTests(Rig):
         right = self.run_installed(command, "check", "lb.yaml")
         self.assertEqual(await right.ended(), 0, right.said)
         self.assertEqual(right.said, "lb.yaml: ok, 1 pool, 1 server, 1 listener\n  echo: tcp on 127.0.0.1:9000 -> p\n")
+
+    async def test_prints_the_schema(self) -> None:
+        """So it does with what editors need, which comes from a page of the documentation."""
+        told = self.run_installed(str(Path(self.python).with_name("pylb")), "schema")
+        self.assertEqual(await told.ended(), 0, told.said)
+        self.assertEqual(told.said, (ROOT / "etc" / "lb.schema.json").read_text())

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Never, TypeAlias
+from typing import Annotated, Any, Never, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
-from pylb.config import certificates, scalars
-from pylb.config.own import Own, own_method
+from pylb.config import certificates, scalars, shapes
+from pylb.config.own import NAME, Own, own_method
 from pylb.model import METHODS, MOMENTS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
-from pylb.variables import check_format, check_key
+from pylb.variables import FORMATS, check_format, check_key
 from pylb.words import did_you_mean, quoted
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Count",
     "Duration",
     "FilePath",
+    "Filled",
     "Flag",
     "HashKey",
     "InetListen",
@@ -53,17 +55,21 @@ __all__ = [
     "Text",
     "Timeout",
     "WhereToRetry",
+    "or_one",
 ]
 
 #: The default of every optional key: what was not written is left to model.py.
 UNSET: Any = None
+
+_T = TypeVar("_T")
 
 _OF_TWO = ("least_conn", "least_time")
 #: Of all protocols.
 _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments})
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_PATH = re.compile(r"/[!-~]*")
+#: No space, no # and no ?.
+_PATH = re.compile(r'/[!"$->@-~]*')
 
 
 class NotSupportedYet(ValueError):
@@ -75,6 +81,10 @@ class NotSupportedYet(ValueError):
 
 def _not_yet(_: object) -> Never:
     raise NotSupportedYet
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
 
 
 def _folder(info: ValidationInfo) -> str:
@@ -169,7 +179,7 @@ def _pattern(value: object) -> str:
 
 def _route_path(value: object) -> str:
     path = scalars.text(value)
-    if not _PATH.fullmatch(path) or "?" in path or "#" in path:
+    if not _PATH.fullmatch(path):
         raise ValueError(f"must begin with / and hold no space, ? or #, not {quoted(path)}")
     return path
 
@@ -203,38 +213,51 @@ def _where_to_retry(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
-NotYet: TypeAlias = Annotated[Any, PlainValidator(_not_yet)]
-Text: TypeAlias = Annotated[str, PlainValidator(scalars.text)]
-Name: TypeAlias = Annotated[str, PlainValidator(_name)]
-Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag)]
+_METHOD = shapes.either(shapes.words(*METHODS), shapes.matching(NAME))
+_LOG_FORMAT = shapes.either(shapes.words(*FORMATS), shapes.TEMPLATE)
+_WHERE_TO_RETRY = shapes.either(shapes.words("off"), shapes.some_of(*sorted(NEXT_UPSTREAM_HTTP)))
+
+#: A list of at least one; with `or_one` the item alone is short for it.
+Filled: TypeAlias = Annotated[list[_T], Field(min_length=1)]
+
+
+def or_one(item: Any) -> BeforeValidator:
+    """That an item may stand where a list of such items can."""
+    return BeforeValidator(_listed, json_schema_input_type=item | Filled[item])
+
+
+NotYet: TypeAlias = Annotated[Any, PlainValidator(_not_yet), SkipJsonSchema()]
+Text: TypeAlias = Annotated[str, PlainValidator(scalars.text), shapes.TEXT]
+Name: TypeAlias = Annotated[str, PlainValidator(_name), shapes.matching(_NAME)]
+Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag), shapes.FLAG]
 #: From 0 or from 1.
-Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0))]
-Number: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1))]
-OneWorker: TypeAlias = Annotated[int, PlainValidator(_one_worker)]
+Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0)), shapes.whole(0)]
+Number: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1)), shapes.whole(1)]
+OneWorker: TypeAlias = Annotated[int, PlainValidator(_one_worker), WithJsonSchema({"const": 1})]
 #: A duration may be 0, a timeout may not.
-Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration)]
-Timeout: TypeAlias = Annotated[float, PlainValidator(_timeout)]
-Size: TypeAlias = Annotated[int, PlainValidator(scalars.size)]
-Permissions: TypeAlias = Annotated[int, PlainValidator(scalars.permissions)]
-Network: TypeAlias = Annotated[str, PlainValidator(scalars.network)]
-ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name)]
-ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address)]
-Listen: TypeAlias = Annotated[Address, PlainValidator(_listen)]
-InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only)]
-Method: TypeAlias = Annotated[str | Own, PlainValidator(_method)]
-HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key)]
-LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor)]
-BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO))]
-Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS))]
-MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3"))]
-LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path)]
-LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format)]
-Pattern: TypeAlias = Annotated[str, PlainValidator(_pattern)]
-FilePath: TypeAlias = Annotated[str, PlainValidator(_file_path)]
+Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration), shapes.DURATION]
+Timeout: TypeAlias = Annotated[float, PlainValidator(_timeout), shapes.TIMEOUT]
+Size: TypeAlias = Annotated[int, PlainValidator(scalars.size), shapes.SIZE]
+Permissions: TypeAlias = Annotated[int, PlainValidator(scalars.permissions), shapes.matching(scalars.PERMISSIONS)]
+Network: TypeAlias = Annotated[str, PlainValidator(scalars.network), shapes.TEXT]
+ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name), shapes.TEXT]
+ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address), shapes.ADDRESS]
+Listen: TypeAlias = Annotated[Address, PlainValidator(_listen), shapes.LISTEN]
+InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only), shapes.INET_LISTEN]
+Method: TypeAlias = Annotated[str | Own, PlainValidator(_method), _METHOD]
+HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key), shapes.TEMPLATE]
+LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor), shapes.FACTOR]
+BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO)), shapes.words(*_OF_TWO)]
+Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS)), shapes.words(*_MOMENTS)]
+MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3")), shapes.words("1.2", "1.3")]
+LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path), shapes.TEXT]
+LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format), _LOG_FORMAT]
+Pattern: TypeAlias = Annotated[str, PlainValidator(_pattern), shapes.TEXT]
+FilePath: TypeAlias = Annotated[str, PlainValidator(_file_path), shapes.TEXT]
 #: Files of at least one certificate; a CA bundle is nothing else.
 CertificateFile: TypeAlias = Annotated[FilePath, AfterValidator(_certificate)]
 KeyFile: TypeAlias = Annotated[FilePath, AfterValidator(_key)]
-RoutePath: TypeAlias = Annotated[str, PlainValidator(_route_path)]
-RouteRegex: TypeAlias = Annotated[str, PlainValidator(_route_regex)]
-RouteHost: TypeAlias = Annotated[str, PlainValidator(_route_host)]
-WhereToRetry: TypeAlias = Annotated[frozenset[str], PlainValidator(_where_to_retry)]
+RoutePath: TypeAlias = Annotated[str, PlainValidator(_route_path), shapes.matching(_PATH)]
+RouteRegex: TypeAlias = Annotated[str, PlainValidator(_route_regex), shapes.TEXT]
+RouteHost: TypeAlias = Annotated[str, PlainValidator(_route_host), shapes.TEXT]
+WhereToRetry: TypeAlias = Annotated[frozenset[str], PlainValidator(_where_to_retry), _WHERE_TO_RETRY]

@@ -70,6 +70,8 @@ def _mistake(form: type[Form], document: Document, error: ErrorDetails) -> Mista
         return document.mistake(path, inside(form, tuple(around)).unknown(str(key)), at_key=True)
     if kind == "value_error":
         return _wrong_value(document, path, error)
+    if kind == "too_short":
+        return document.mistake(path, "must not be empty")
     if error["input"] is None:
         return document.mistake(path, _NO_VALUE, at_key=True)
     if kind == "union_tag_not_found":

@@ -19,6 +19,11 @@ from pylb.model import Address, InetAddress, UnixAddress
 from pylb.words import quoted, quoted_path
 
 __all__ = [
+    "DURATION",
+    "LARGEST",
+    "PERMISSIONS",
+    "SECONDS",
+    "SIZE",
     "choice",
     "duration",
     "factor",
@@ -34,19 +39,19 @@ __all__ = [
     "whole",
 ]
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
 _MILLISECONDS = (86_400_000, 3_600_000, 60_000, 1000, 1)
-_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _LONGEST_DURATION = 365 * 86400
-_SIZE = re.compile(r"(\d{1,18})([kmgKMG]?)", re.ASCII)
+SIZE = re.compile(r"(\d{1,18})([kmgKMG]?)", re.ASCII)
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _LARGEST_SIZE = 2**63 - 1
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[^:]*)")
 _BARE_IPV6 = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _LONGEST_SOCKET_PATH = 107
-_PERMISSIONS = re.compile(r"0[0-7]{3}")
+PERMISSIONS = re.compile(r"0[0-7]{3}")
 _WORDS = {"on": "true", "yes": "true", "true": "true", "off": "false", "no": "false", "false": "false"}
 
 
@@ -72,8 +77,8 @@ def whole(least: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"must be a whole number, not {_shown(value)}")
-        if not least <= value <= _LARGEST:
-            raise ValueError(f"must be from {least} to {_LARGEST}, not {_number(value)}")
+        if not least <= value <= LARGEST:
+            raise ValueError(f"must be from {least} to {LARGEST}, not {_number(value)}")
         return value
 
     return read
@@ -92,7 +97,7 @@ def choice(*known: str) -> Callable[[object], str]:
 
 def factor(value: object) -> float:
     """A number from 1 to 1000, perhaps with a fraction."""
-    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    number = float(value) if isinstance(value, str) and SECONDS.fullmatch(value) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ValueError(f"must be a number such as 1.25, not {_shown(value)}")
     if not 1 <= number <= 1000:
@@ -114,16 +119,16 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, int):
-        return float(max(-1, min(value, _LARGEST)))
+        return float(max(-1, min(value, LARGEST)))
     if isinstance(value, float):
         return value
-    if _NUMBER.fullmatch(value):
+    if SECONDS.fullmatch(value):
         return float(value)
     return _with_units(value)
 
 
 def _with_units(value: str) -> float | None:
-    match = _DURATION.fullmatch(value) if 0 < len(value) <= 60 else None
+    match = DURATION.fullmatch(value) if 0 < len(value) <= 60 else None
     if match is None:
         return None
     parts = zip(match.groups(default="0"), _MILLISECONDS, strict=True)
@@ -132,7 +137,7 @@ def _with_units(value: str) -> float | None:
 
 def size(value: object) -> int:
     """Bytes."""
-    match = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    match = SIZE.fullmatch(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
     if match is None:
         raise ValueError(f"must be a size such as 512, 16k, 10m or 1g, not {_shown(value)}")
     size = int(match[1]) * _BYTES[match[2].lower()]
@@ -143,7 +148,7 @@ def size(value: object) -> int:
 
 def permissions(value: object) -> int:
     """Permission bits written as in `chmod 0660`."""
-    if not isinstance(value, str) or not _PERMISSIONS.fullmatch(value):
+    if not isinstance(value, str) or not PERMISSIONS.fullmatch(value):
         raise ValueError(f'must be four octal digits such as "0660", not {_shown(value)}')
     return int(value, 8)
 
@@ -203,7 +208,7 @@ def _no_address(written: str) -> str:
 def _port(written: str) -> int:
     if not written.isascii() or not written.isdigit():
         raise ValueError(f"{quoted(written)} is no port")
-    port = int(written) if len(written) < 10 else _LARGEST
+    port = int(written) if len(written) < 10 else LARGEST
     if not 1 <= port <= 65535:
         raise ValueError(f"port {_cut(written)} is not from 1 to 65535")
     return port

@@ -6,9 +6,9 @@ other forms.  Each form looks at its own part only: what two parts must agree on
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pylb import model
 from pylb.config import certificates
@@ -18,12 +18,14 @@ from pylb.config.fields import (
     CertificateFile,
     Count,
     Duration,
+    Filled,
     Flag,
     InetListen,
     KeyFile,
     Listen,
     LogFormat,
     LogPath,
+    Method,
     MinVersion,
     Name,
     Network,
@@ -41,24 +43,13 @@ from pylb.config.fields import (
     Text,
     Timeout,
     WhereToRetry,
+    or_one,
 )
 from pylb.config.form import Form
 from pylb.config.sticky import RouteName, StickyForm
 from pylb.words import quoted
 
 __all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "TcpForm", "UdpForm"]
-
-_T = TypeVar("_T")
-
-
-def _filled(items: list[_T]) -> list[_T]:
-    if not items:
-        raise ValueError("must not be empty")
-    return items
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list) else [value]
 
 
 def _by_name(value: object) -> object:
@@ -126,8 +117,10 @@ class PoolForm(Form):
 
     builds = model.PoolSpec
 
-    balance: Annotated[BalanceForm, BeforeValidator(_by_name)] = UNSET
-    servers: Annotated[list[Annotated[ServerForm, BeforeValidator(_long_form)]], AfterValidator(_filled)]
+    balance: Annotated[BalanceForm, BeforeValidator(_by_name, json_schema_input_type=Method | BalanceForm)] = UNSET
+    servers: Filled[
+        Annotated[ServerForm, BeforeValidator(_long_form, json_schema_input_type=ServerAddress | ServerForm)]
+    ]
     keepalive: KeepaliveForm = UNSET
     tls: UpstreamTLSForm = UNSET
     health_check: NotYet = UNSET
@@ -156,13 +149,13 @@ class ListenerTLSForm(Form):
 
     builds = model.ListenerTLS
 
-    certificates: Annotated[list[CertificateForm], AfterValidator(_filled)]
+    certificates: Filled[CertificateForm]
     min_version: MinVersion = UNSET
     client_ca: NotYet = UNSET
 
 
 class _AnyListenerForm(Form):
-    listen: Annotated[list[Listen], BeforeValidator(_listed), AfterValidator(_filled)]
+    listen: Annotated[Filled[Listen], or_one(Listen)]
     reuseport: Flag = UNSET
 
     @classmethod
@@ -205,7 +198,7 @@ class UdpForm(_AnyListenerForm):
     builds = model.UdpListener
 
     protocol: Literal["udp"]
-    listen: Annotated[list[InetListen], BeforeValidator(_listed), AfterValidator(_filled)]
+    listen: Annotated[Filled[InetListen], or_one(InetListen)]
     pool: Text
     responses: Count = UNSET
     requests: Count = UNSET
@@ -234,7 +227,7 @@ class HttpForm(_StreamForm):
 
     protocol: Literal["http"]
     pool: Text = UNSET
-    routes: Annotated[list[RouteForm], AfterValidator(_filled)] = UNSET
+    routes: Filled[RouteForm] = UNSET
     send_timeout: Timeout = UNSET
     read_timeout: Timeout = UNSET
     next_upstream: WhereToRetry = UNSET

@@ -12,11 +12,11 @@ from dataclasses import MISSING, fields
 from math import inf
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema, model_validator
+from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from pylb import model
-from pylb.config import scalars
-from pylb.config.fields import UNSET, Flag, Number, Timeout
+from pylb.config import scalars, shapes
+from pylb.config.fields import UNSET, Filled, Flag, Number, Timeout, or_one
 from pylb.config.form import Form
 from pylb.variables import check_variable
 from pylb.words import quoted
@@ -37,14 +37,6 @@ _ROUTE = re.compile(r"[!#-+\--:<-\[\]-~]{1,32}")
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _COOKIE_PATH = re.compile(r"/[!-:<-~]*")
 _VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
-
-
-def _shaped(form: re.Pattern[str]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^(?:{form.pattern})$"})
-
-
-def _words(*known: str) -> WithJsonSchema:
-    return WithJsonSchema({"enum": list(known)})
 
 
 def _route_name(value: object) -> str:
@@ -105,38 +97,20 @@ def _variable_of_answer(value: object) -> str:
     return text
 
 
-def _listed(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _filled(items: list[str]) -> list[str]:
-    if not items:
-        raise ValueError("must not be empty")
-    return items
-
-
-RouteName: TypeAlias = Annotated[str, PlainValidator(_route_name), _shaped(_ROUTE)]
-_Type: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_TYPES)), _words(*_TYPES)]
-_Name: TypeAlias = Annotated[str, PlainValidator(_cookie_name), _shaped(_COOKIE_NAME)]
-_Lifetime: TypeAlias = Annotated[float, PlainValidator(_lifetime), WithJsonSchema({"type": ["number", "string"]})]
-_Domain: TypeAlias = Annotated[str, PlainValidator(_cookie_domain), WithJsonSchema({"type": "string"})]
-_Path: TypeAlias = Annotated[str, PlainValidator(_cookie_path), _shaped(_COOKIE_PATH)]
-_SameSite: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_SAMESITE)), _words(*_SAMESITE)]
+RouteName: TypeAlias = Annotated[str, PlainValidator(_route_name), shapes.matching(_ROUTE)]
+_Type: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_TYPES)), shapes.words(*_TYPES)]
+_Name: TypeAlias = Annotated[str, PlainValidator(_cookie_name), shapes.matching(_COOKIE_NAME)]
+_Lifetime: TypeAlias = Annotated[float, PlainValidator(_lifetime), shapes.either(shapes.words("max"), shapes.DURATION)]
+_Domain: TypeAlias = Annotated[str, PlainValidator(_cookie_domain), shapes.TEXT]
+_Path: TypeAlias = Annotated[str, PlainValidator(_cookie_path), shapes.matching(_COOKIE_PATH)]
+_SameSite: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_SAMESITE)), shapes.words(*_SAMESITE)]
 _Secret: TypeAlias = Annotated[
     str, PlainValidator(_secret), WithJsonSchema({"type": "string", "minLength": _LEAST_SECRET})
 ]
-_Variable: TypeAlias = Annotated[str, PlainValidator(_variable), _shaped(_VARIABLE)]
-_Created: TypeAlias = Annotated[str, PlainValidator(_variable_of_answer), _shaped(_VARIABLE)]
-_Variables: TypeAlias = Annotated[
-    list[_Variable],
-    BeforeValidator(_listed, json_schema_input_type=_Variable | list[_Variable]),
-    AfterValidator(_filled),
-]
-_ToCreate: TypeAlias = Annotated[
-    list[_Created],
-    BeforeValidator(_listed, json_schema_input_type=_Created | list[_Created]),
-    AfterValidator(_filled),
-]
+_Variable: TypeAlias = Annotated[str, PlainValidator(_variable), shapes.matching(_VARIABLE)]
+_Created: TypeAlias = Annotated[str, PlainValidator(_variable_of_answer), shapes.matching(_VARIABLE)]
+_Variables: TypeAlias = Annotated[Filled[_Variable], or_one(_Variable)]
+_ToCreate: TypeAlias = Annotated[Filled[_Created], or_one(_Created)]
 
 
 class StickyForm(Form):

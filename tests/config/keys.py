@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
+from pydantic import TypeAdapter
+
 from pylb.config.fields import NotYet
 from pylb.config.form import Form
 from pylb.config.schema import MainForm
 
-__all__ = ["KEYS", "NOT_YET", "PROTOCOLS"]
+__all__ = ["FIELDS", "KEYS", "NOT_YET", "PROTOCOLS", "reader"]
 
 _NOT_YET = get_args(NotYet)[1]
 
@@ -38,6 +40,8 @@ def _keys(form: type[Form], path: tuple[str, ...] = ()) -> Iterator[tuple[str, t
 
 _ALL = list(_keys(MainForm))
 
+#: Each supported key with each form that has it.
+FIELDS = [(key, form) for key, form, not_yet in _ALL if not not_yet]
 #: Dotted, with * for names and places.
 KEYS = {key for key, _, not_yet in _ALL if not not_yet}
 NOT_YET = {key for key, _, not_yet in _ALL if not_yet}
@@ -51,3 +55,8 @@ PROTOCOLS = {
     for key in KEYS | NOT_YET
     if key.count(".") == 2 and key.startswith("listeners.*.")
 }
+
+
+def reader(form: type[Form], key: str) -> TypeAdapter[Any]:
+    """What reads the value of a key."""
+    return TypeAdapter(form.model_fields[key].rebuild_annotation())
