@@ -44,7 +44,7 @@ def whole(least: int) -> WithJsonSchema:
 
 def words(*known: str) -> WithJsonSchema:
     """One of some words."""
-    return WithJsonSchema({"enum": list(known)})
+    return WithJsonSchema({"type": "string", "enum": list(known)})
 
 
 def matching(form: re.Pattern[str]) -> WithJsonSchema:
@@ -54,7 +54,7 @@ def matching(form: re.Pattern[str]) -> WithJsonSchema:
 
 def some_of(*known: str) -> WithJsonSchema:
     """A list of words, at least one."""
-    return WithJsonSchema({"type": "array", "minItems": 1, "items": {"enum": list(known)}})
+    return WithJsonSchema({"type": "array", "minItems": 1, "items": words(*known).json_schema})
 
 
 def either(*shapes: WithJsonSchema) -> WithJsonSchema:
