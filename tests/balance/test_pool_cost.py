@@ -99,6 +99,21 @@ class CostTests(SynchronousTestCase):
         small, large = waiting(10), waiting(10_000)
         self.assertLess(lines(lambda: large.serve(100)), 2 * lines(lambda: small.serve(100)))
 
+    def test_with_many_weakened(self) -> None:
+        """Serving while many gain less than their weight, and while they join the others again, whenever they failed."""
+
+        def weakened(count: int) -> Bench:
+            bench = Bench(*(make_server(f"host{number}", 40, max_fails=2) for number in range(count)))
+            for server in bench.pool.servers[::2]:
+                bench.pool._tier_of[server].method.failed(server)  # type: ignore[attr-defined]
+            return bench
+
+        small, large = (
+            max(lines(lambda: bench.serve(10)) for _ in range(8))  # noqa: B023
+            for bench in (weakened(10), weakened(10_000))
+        )
+        self.assertLess(large, 2 * small)
+
 
 class FlappingTests(SynchronousTestCase):
     """What is kept does not grow with what happens."""

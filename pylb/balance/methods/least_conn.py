@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from pylb.balance.methods.interface import IWatchesFailures, IWatchesLoad
 from pylb.balance.methods.level import LeastLoaded
-from pylb.balance.methods.turns import Seat
+from pylb.balance.methods.turns import ServerSeat
 
 __all__ = ["LeastConn"]
 
@@ -18,5 +18,5 @@ __all__ = ["LeastConn"]
 class LeastConn(LeastLoaded):
     """Least connections in nginx's order."""
 
-    def _load(self, seat: Seat, now: float) -> int:
+    def _load(self, seat: ServerSeat, now: float) -> int:
         return seat.server.active * self._units[seat.weight]

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from pylb.balance.methods.interface import IBalancingMethod, IWatchesFailures, IWatchesLoad, IWatchesTime
 from pylb.balance.methods.level import LeastLoaded
 from pylb.balance.methods.pace import make_paces
-from pylb.balance.methods.turns import Seat
+from pylb.balance.methods.turns import ServerSeat
 from pylb.balance.server import Server
 from pylb.model import Balance
 
@@ -50,11 +50,11 @@ class LeastTime(LeastLoaded):
         self.paces[server].failed()
         self._look_at(self._seat_of[server])
 
-    def _look_at(self, seat: Seat) -> None:
+    def _look_at(self, seat: ServerSeat) -> None:
         if seat.item is not None:
             self._changed.add(seat.server)
 
-    def _load(self, seat: Seat, now: float) -> int:
+    def _load(self, seat: ServerSeat, now: float) -> int:
         server = seat.server
         pace = self.paces[server]
         time = pace.milliseconds(now)
@@ -62,7 +62,7 @@ class LeastTime(LeastLoaded):
             self._await(seat, pace.until)
         return time * (1 + server.active) * self._units[seat.weight]
 
-    def _await(self, seat: Seat, moment: float) -> None:
+    def _await(self, seat: ServerSeat, moment: float) -> None:
         """Look again at that moment."""
         self._awaited[seat.server] = moment
         heappush(self._due, (moment, seat.index, seat.server))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import lcm
 
-from pylb.balance.methods.turns import Seat, Seated, Turns
+from pylb.balance.methods.turns import Seated, ServerSeat, WeightedTurns
 from pylb.balance.server import Server
 
 __all__ = ["LeastLoaded"]
@@ -27,7 +27,7 @@ class LeastLoaded(Seated):
         whole = lcm(*(server.weight for server in servers))
         #: What one unit of work adds to the load of a server of each weight.
         self._units = {server.weight: whole // server.weight for server in servers}
-        self._levels: dict[int, Turns] = {}
+        self._levels: dict[int, WeightedTurns] = {}
         #: A heap of the keys of `_levels`.  A level that is empty stays until it comes up.
         self._queue: list[int] = []
         self._size = 0
@@ -45,12 +45,12 @@ class LeastLoaded(Seated):
         self._size -= 1
         self._changed.discard(server)
         seat = self._seat_of[server]
-        seat.group.turns.leave(seat)
+        seat.turns.quit(seat)
 
     def load_changed(self, server: Server) -> None:
         self._changed.add(server)
 
-    def _load(self, seat: Seat, now: float) -> int:
+    def _load(self, seat: ServerSeat, now: float) -> int:
         raise NotImplementedError
 
     def _settle(self, now: float) -> None:
@@ -59,23 +59,23 @@ class LeastLoaded(Seated):
             seat = self._seat_of[server]
             load = self._load(seat, now)
             if load != seat.load:
-                seat.group.turns.leave(seat)
+                seat.turns.quit(seat)
                 self._join(seat, load)
         self._changed.clear()
 
-    def _join(self, seat: Seat, load: int) -> None:
+    def _join(self, seat: ServerSeat, load: int) -> None:
         level = self._levels.get(load)
         if level is None:
             level = self._open(load)
         level.join(seat)
         seat.load = load
 
-    def _open(self, load: int) -> Turns:
+    def _open(self, load: int) -> WeightedTurns:
         """A new level."""
         if len(self._queue) > 2 * self._size + 16:
             self._levels = {load: level for load, level in self._levels.items() if level.size}
             self._queue = sorted(self._levels)
-        level = self._levels[load] = Turns()
+        level = self._levels[load] = WeightedTurns()
         heappush(self._queue, load)
         return level
 
@@ -86,7 +86,7 @@ class LeastLoaded(Seated):
         queue, levels = self._queue, self._levels
         while not (lowest := levels[queue[0]]).size:
             del levels[heappop(queue)]
-        server = lowest.next()
-        if lowest.weakened and lowest.size > 1:
+        server = lowest.next().server
+        if lowest.rising and lowest.size > 1:
             lowest.recover()
         return server

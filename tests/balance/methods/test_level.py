@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.methods.level import LeastLoaded
-from pylb.balance.methods.turns import Seat
+from pylb.balance.methods.turns import ServerSeat
 from tests.balance.fakes import host, make_servers, ready
 
 
@@ -20,7 +20,7 @@ class ByTable(LeastLoaded):
         ready(self, servers)
         self.servers = {host(server): server for server in servers}
 
-    def _load(self, seat: Seat, now: float) -> int:
+    def _load(self, seat: ServerSeat, now: float) -> int:
         self.asked += 1
         return self.loads[host(seat.server)]
 
@@ -69,6 +69,7 @@ class LevelTests(SynchronousTestCase):
             seat.weight = seat.gain = 6
             method.failed(method.servers["a"])
             method.take(2)
+            method.remove(method.servers["a"])
             gains.append(seat.gain)
         self.assertEqual(gains, [2, 0, 0])
 

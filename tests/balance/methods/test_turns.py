@@ -32,7 +32,7 @@ class Round:
             self.method.failed(self.servers[letter])
 
     def gains(self) -> list[int]:
-        return [seat.gain for seat in self.method._seat_of.values()]
+        return [seat.group.gain if seat.item else seat.gain for seat in self.method._seat_of.values()]
 
 
 class FailureTests(SynchronousTestCase):
@@ -146,5 +146,5 @@ class BoundTests(SynchronousTestCase):
         for _ in range(5):
             ring.fail("abc")
             ring.take(70)
-        self.assertEqual(sorted(ring.method._turns.groups), [50, 60])
-        self.assertFalse(ring.method._turns.weakened)
+        self.assertEqual(sorted(ring.method._turns.groups), [(50, 0), (60, 0)])
+        self.assertFalse(ring.method._turns.rising)
