@@ -51,7 +51,7 @@ def make_sticky(spec: PoolSpec) -> Sticky | None:
         return CookieSessions(sticky, spec.name)
     if isinstance(sticky, StickyLearn):
         return LearnedSessions(sticky)
-    return RoutedSessions(sticky.variables)
+    return RoutedSessions(_first_of(sticky.variables))
 
 
 def server_id(server: Server) -> bytes:
@@ -62,10 +62,10 @@ def server_id(server: Server) -> bytes:
 
 
 class RoutedSessions:
-    """The first of some variables that is not empty names the server."""
+    """What `read` finds in a request names the server."""
 
-    def __init__(self, variables: Iterable[str]) -> None:
-        self._read = _first_of(variables)
+    def __init__(self, read: Callable[[Request], bytes]) -> None:
+        self._read = read
         self._servers: dict[bytes, list[Server]] = {}
 
     def name(self, server: Server) -> bytes:
@@ -91,7 +91,8 @@ class CookieSessions(RoutedSessions):
     """A cookie names the server, signed if there is a secret: then by HMAC-SHA256 of the pool's name and the id."""
 
     def __init__(self, spec: StickyCookie, pool: str) -> None:
-        super().__init__([f"$cookie_{spec.name}"])
+        # Not as a template: the name of a cookie may have a "-" in it, that of a variable not.
+        super().__init__(lambda request: request.variable(f"cookie_{spec.name}"))
         self.spec = spec
         self._pool = pool.encode()
         self._names: dict[Server, bytes] = {}

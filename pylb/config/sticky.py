@@ -151,7 +151,17 @@ class StickyForm(Form):
             raise ValueError(f"the type {self.type} needs {' and '.join(map(quoted, missing))}")
         if self.samesite == "none" and not self.secure:
             raise ValueError('"samesite: none" needs "secure: true", or browsers refuse the cookie')
+        self._keeps_promise(self.name if self.name is not UNSET else "")
         return self
+
+    def _keeps_promise(self, name: str) -> None:
+        """A cookie whose name begins so is refused by browsers unless it is what the name says (RFC 6265bis, 4.1.3)."""
+        if name.lower().startswith(("__secure-", "__host-")) and not self.secure:
+            raise ValueError(f'a cookie of the name {quoted(name)} needs "secure: true", or browsers refuse it')
+        if name.lower().startswith("__host-") and (self.path != "/" or self.domain is not UNSET):
+            raise ValueError(
+                f'a cookie of the name {quoted(name)} needs "path: /" and no "domain", or browsers refuse it'
+            )
 
 
 def _keys(built: type[Any]) -> dict[str, bool]:

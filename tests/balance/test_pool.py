@@ -71,6 +71,16 @@ class OrderTests(SynchronousTestCase):
         pool = Pool(spec, [make_server("a"), make_server("b", max_conns=1)], lambda: 0.0)
         self.assertEqual([host(pool.acquire().server) for _ in range(3)], ["b", "a", "a"])
 
+    def test_own_method_that_cannot_be_made(self) -> None:
+        """Its error is told with its name."""
+
+        class Broken:
+            def __init__(self) -> None: ...
+
+        spec = PoolSpec(name="web", servers=(), balance=Balance(method="mine:Broken", own=Broken))
+        error = self.assertRaises(ValueError, Pool, spec, [make_server("a")], lambda: 0.0)
+        self.assertRegex(str(error), "^balancing method mine:Broken cannot be made of a list of servers: TypeError: ")
+
 
 class BackupTests(SynchronousTestCase):
     """Backups serve when no primary is usable, and stop as soon as one is."""

@@ -58,6 +58,15 @@ class CookieTests(SynchronousTestCase):
         self.assertEqual(sessions.name(a), server_id(a))
         self.assertEqual(sessions.bound(Asks(cookie_id=sessions.name(b).decode()), 0.0), [b])
 
+    def test_name(self) -> None:
+        """The cookie's whole name counts, also where it holds what no variable's name may."""
+        (a,) = make_servers(1)
+        for name in ("srv-id", "srv.id", "__Host-x"):
+            sessions = make(StickyCookie(name=name), a)
+            value = server_id(a).decode()
+            found = [list(sessions.bound(Asks(**{f"cookie_{sent}": value}), 0.0)) for sent in (name, "srv", "__Host")]
+            self.assertEqual(found, [[a], [], []], name)
+
     def test_new(self) -> None:
         """No cookie, another cookie or a value that is no server's is a new session."""
         (a,) = make_servers(1)

@@ -123,6 +123,18 @@ class Pools(ConfigTestCase):
         for balance in ("round_robin", "least_conn", "random", "{method: least_time, metric: connect}"):
             self.load(text % ("30s", balance))
 
+    def test_ring(self) -> None:
+        """A consistent hash takes memory and time for each unit of weight; other methods do not."""
+        text = (
+            "listeners: {w: {protocol: tcp, listen: 8080, pool: a}}\n"
+            "pools:\n  a:\n    servers: [x:1, {address: y:1, weight: %s}]\n"
+            "    balance: {method: hash, key: $remote_addr, consistent: %s}\n"
+        )
+        problem = "the weights come to 50,001, and 50,000 is the most for a consistent hash: divide them all"
+        self.assertEqual(self.mistakes(text % (50_000, "true")), [f"lb.yaml:4:14: pools.a.servers: {problem}"])
+        self.load(text % (49_999, "true"))
+        self.load(text % (50_000, "false"))
+
     def test_udp(self) -> None:
         """Datagrams go to sockets that take datagrams, and are not encrypted."""
         text = (

@@ -103,6 +103,12 @@ class StickyTests(ConfigTestCase):
             "type: learn": 'the type learn needs "create" and "lookup"',
             "type: cookie, name: a, lookup: $host": '"lookup" belongs to the type learn, not to cookie',
             "type: route, variables: $host, secret: 0123456789abcdefg": '"secret" belongs to the type cookie, not to route',
+            "type: cookie, name: __Secure-a": (
+                'a cookie of the name "__Secure-a" needs "secure: true", or browsers refuse it'
+            ),
+            "type: cookie, name: __Host-a, secure: true": (
+                'a cookie of the name "__Host-a" needs "path: /" and no "domain", or browsers refuse it'
+            ),
             "type: cookie, name: a, samesite: none": '"samesite: none" needs "secure: true", or browsers refuse the cookie',
         }
         for text, mistake in table.items():

@@ -77,6 +77,15 @@ def make_method(
 ) -> IBalancingMethod:
     """The method that the operator asked for, over `servers`; `before` is the one that it takes the place of."""
     if balance.own is not None:
-        own: IBalancingMethod = balance.own(servers)
-        return own
+        return _own(balance, servers)
     return METHODS[balance.method](servers, balance, tools, before)
+
+
+def _own(balance: Balance, servers: Sequence[Server]) -> IBalancingMethod:
+    assert balance.own is not None
+    try:
+        own: IBalancingMethod = balance.own(servers)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"balancing method {balance.method} cannot be made of a list of servers: {problem}") from error
+    return own

@@ -4,6 +4,8 @@ Two weighted draws; the lower `estimate * (active + 1) / weight` wins.  The esti
 Finagle, Linkerd and Envoy: a slower sample is believed at once, a quicker one bit by bit, and as long as there is none the
 estimate decays, so that a server that was slow has its chance again.
 
+Times below LEAST count as LEAST: what lies between is the network's chance, and of servers that are level the draw decides.
+
 A server without a sample counts as quick as the one that it is compared with: then the leases alone decide, so it is
 neither left out nor overrun.
 """
@@ -21,10 +23,12 @@ from pylb.balance.methods.random import RandomTwo
 from pylb.balance.server import Server
 from pylb.model import Balance
 
-__all__ = ["TAU", "PeakEwma"]
+__all__ = ["LEAST", "TAU", "PeakEwma"]
 
 #: Seconds in which an estimate decays to 1/e.
 TAU = 10.0
+#: Seconds below which no server is called quicker than another.
+LEAST = 0.005
 
 
 class _Estimate:
@@ -42,7 +46,7 @@ class _Estimate:
         self.at = now
 
     def at_present(self, now: float) -> float:
-        return self.value * exp((self.at - now) / TAU)
+        return max(LEAST, self.value * exp((self.at - now) / TAU))
 
 
 @implementer(IWatchesTime)

@@ -103,6 +103,14 @@ class ChoiceTests(SynchronousTestCase):
         desk.measure("b", 0.1)
         self.assertEqual(desk.hold(40), {"a": 10, "b": 30})
 
+    def test_too_quick_to_tell(self) -> None:
+        """Servers that need less than 5 ms are level, however little the better one needs."""
+        desk = Desk(1, 1)
+        desk.measure("a", 0.0001)
+        desk.measure("b", 0.0049)
+        asked = Counter(host(desk.choose()) for _ in range(300))
+        self.assertGreater(min(asked.values()), 100)
+
     def test_for_its_weight(self) -> None:
         """Shares are weights where all else is equal: one of each weight, with leases that stay."""
         desk = Desk(1, 2, 5)
