@@ -2,16 +2,17 @@
 # make test   the whole suite; make test J=2 in two processes
 # make lint   ruff, mypy, and which way the imports run
 # make schema renew etc/lb.schema.json, which editors read
+# make bench  what pylb costs beside nginx and HAProxy (bench/README.md); make bench-quick for a first look
 # make clean  remove all that these make
 #
-# Needs python3 (3.11 or newer, with venv) and make. Everything is installed in .venv, again when setup.py or
-# pyproject.toml has changed.
+# Needs python3 (3.11 or newer, with venv) and make; make bench says what else it needs. Everything is installed in .venv,
+# again when setup.py or pyproject.toml has changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint schema clean
+.PHONY: run test lint schema bench bench-quick clean
 .NOTPARALLEL:
 
 run: $(VENV)/run.installed
@@ -23,11 +24,17 @@ test: $(VENV)/test.installed
 lint: $(VENV)/lint.installed $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy pylb
+	$(BIN)/mypy pylb bench
 	$(BIN)/python -m twisted.trial tests.test_imports
 
 schema: $(VENV)/run.installed
 	$(BIN)/pylb schema > etc/lb.schema.json
+
+bench: $(VENV)/test.installed
+	@$(BIN)/python -m bench.run
+
+bench-quick: $(VENV)/test.installed
+	@$(BIN)/python -m bench.run --pairs 1
 
 $(VENV)/test.installed: EXTRA := [test]
 $(VENV)/lint.installed: EXTRA := [lint]

@@ -1,0 +1,1 @@
+"""What pylb costs; see README.md."""
