@@ -34,6 +34,7 @@ from pylb.proxy.listen import BindError, Bound, bind, listen_stream
 from pylb.proxy.resolve import Names
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
+from pylb.proxy.transport import streams
 from pylb.proxy.udp import UdpProxy, listen_udp
 from pylb.proxy.upstream import Limits, Upstream
 
@@ -53,6 +54,7 @@ class LoadBalancer(Service):
     def __init__(self, config: Config, reactor: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.reactor = _installed_reactor() if reactor is None else reactor
+        self._streams = streams(self.reactor)
         self.clock = clock
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
@@ -135,7 +137,7 @@ class LoadBalancer(Service):
         if isinstance(listener, UdpListener):
             listen_udp(self.reactor, bound.socket, self._udp[listener.name])
         else:
-            self._ports.append(listen_stream(self.reactor, bound, self._factories[listener.name], self._room))
+            self._ports.append(listen_stream(self._streams, bound, self._factories[listener.name], self._room))
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)
@@ -211,7 +213,7 @@ class LoadBalancer(Service):
             tcp_nodelay=spec.tcp_nodelay,
             keepalive=spec.socket_keepalive,
         )
-        return Upstream(self.reactor, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
+        return Upstream(self._streams, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
 
 
 def _installed_reactor() -> Any:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from pylb.balance.server import Server
 from pylb.model import InetAddress
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from pylb.proxy.tls import ClientTLS
@@ -94,7 +94,7 @@ class Dial(ClientFactory):
         dialler: Dialler,
         server: Server,
         reactor: Any,
-        clock: Callable[[], float],
+        deadlines: Deadlines,
         timeout: float,
         tls: ClientTLS | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Dial(ClientFactory):
         self._server = server
         self._reactor = reactor
         self._tls = tls
-        self._deadline = Deadline(reactor, clock, self._expired)
+        self._deadline = Deadline(deadlines, self._expired)
         self._deadline.set(timeout)
         self._connector: IConnector | None = None
 

@@ -5,7 +5,6 @@ and handed to Twisted afterwards: until then clients wait in the kernel's queue.
 
 - An IPv6 socket is IPv6 only, so `0.0.0.0:80` and `[::]:80` stand side by side.
 - The queue of connections that wait to be accepted is 511 long, nginx's length.
-- No more clients are accepted than there is room for: the others wait in that queue.
 - A Unix socket that nobody serves any more is replaced; one that is served, or any other file, is an error.
 """
 
@@ -19,11 +18,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet
-from twisted.python.failure import Failure
 
 from pylb.model import Address, InetAddress, Listener, UdpListener, UnixAddress
+from pylb.proxy.accept import StreamPort, UnixPort
 
 __all__ = ["BACKLOG", "BindError", "Bound", "bind", "listen_stream"]
 
@@ -77,51 +75,23 @@ def bind(listeners: Iterable[Listener]) -> list[Bound]:
 
 def listen_stream(
     reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory, room: Callable[[], int] = lambda: BACKLOG
-) -> tcp.Port:
+) -> StreamPort:
     """Accept connections on a bound stream socket, which stays the caller's to close.
 
     `room` says how many more clients there may be; it is asked only while the port reads.
     """
     port = _port(reactor, bound, factory)
+    port.name = f"listener {bound.listener.name}"
     port.room = room
     port._preexistingSocket = bound.socket.dup()
     port.startListening()
     return port
 
 
-def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> _StreamPort:
+def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> StreamPort:
     if not isinstance(bound.address, UnixAddress):
-        return _StreamPort(0, factory, BACKLOG, bound.address.host, reactor)
-    return _UnixPort(os.fsencode(bound.address.path), factory, BACKLOG, reactor=reactor)
-
-
-class _StreamPort(tcp.Port):
-    """Takes no more clients from the kernel's queue than there is room for."""
-
-    room: Callable[[], int]
-    numberAccepts: int
-
-    def doRead(self) -> None:
-        self.numberAccepts = max(1, min(self.numberAccepts, self.room()))
-        super().doRead()
-
-
-class _UnixPort(_StreamPort, unix.Port):
-    """Leaves the socket's file alone."""
-
-    def startListening(self) -> None:
-        # unix.Port's would set the mode of the file, which is set, and which a user without rights may not.
-        tcp._reservedFD.reserve()
-        self.factory.doStart()
-        self.socket = self._preexistingSocket
-        self.fileno = self.socket.fileno
-        self.connected = True
-        self.numberAccepts = BACKLOG
-        self.startReading()
-
-    def connectionLost(self, reason: Failure) -> None:
-        # unix.Port's would remove the file, which is `Bound.close`'s to do.
-        tcp.Port.connectionLost(self, reason)
+        return StreamPort(0, factory, BACKLOG, bound.address.host, reactor)
+    return UnixPort(os.fsencode(bound.address.path), factory, BACKLOG, reactor=reactor)
 
 
 def _socket(listener: Listener, address: Address) -> socket.socket:

@@ -30,7 +30,7 @@ from zope.interface import implementer
 from pylb.model import TcpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
 from pylb.proxy.connections import LINGER, Connections, peer_of, set_options
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.tls import TLSTransport
 from pylb.proxy.upstream import Upstream
@@ -158,7 +158,7 @@ class _Session:
         host, port = peer_of(client.transport)
         self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
         self._attempts = factory.upstream.attempts(self, self._record)
-        self._deadline = Deadline(factory.reactor, factory.clock, self._close)
+        self._deadline = Deadline(factory.deadlines, self._close)
         self._deadline.set(min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)
 
@@ -329,7 +329,7 @@ class TcpFactory(ServerFactory):
     ) -> None:
         self.spec = spec
         self.upstream = upstream
-        self.reactor = reactor
+        self.deadlines = Deadlines(reactor, clock)
         self.clock = clock
         self.connections = connections
         self.access_log = access_log

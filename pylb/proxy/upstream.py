@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pylb.balance.pool import Lease, NoServerAvailable, Pool
 from pylb.balance.request import Request
 from pylb.balance.server import Server
 from pylb.proxy.connections import set_options
+from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import Dial, ServerSide, UpstreamError
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Limits:
     keepalive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Upstream:
     """A pool as one listener uses it."""
 
@@ -48,6 +50,11 @@ class Upstream:
     limits: Limits
     clock: Callable[[], float]
     tls: ClientTLS | None = None
+
+    @cached_property
+    def deadlines(self) -> Deadlines:
+        """Of all that has to do with its servers."""
+        return Deadlines(self.reactor, self.clock)
 
     def attempts(self, request: Request, record: Record) -> Attempts:
         """A search on behalf of one client; every try is noted in `record`."""
@@ -155,7 +162,9 @@ class Attempts:
     def _connect(self, server: Server) -> None:
         upstream = self._upstream
         self._tried_at = upstream.clock()
-        self._dial = Dial(self, server, upstream.reactor, upstream.clock, upstream.limits.connect_timeout, upstream.tls)
+        self._dial = Dial(
+            self, server, upstream.reactor, upstream.deadlines, upstream.limits.connect_timeout, upstream.tls
+        )
         self._dial.start()
 
     def reached(self, protocol: ServerSide) -> None:

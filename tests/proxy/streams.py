@@ -114,6 +114,9 @@ def held(transport) -> int:
 class StreamCase(TestCase):
     """Makes servers, a listener of pylb and clients; each test ends with no connection, no lease, no delayed call."""
 
+    #: What makes the sockets of pylb's side.
+    network = reactor
+
     def setUp(self) -> None:
         self.records = Records()
         self.connections = Connections()
@@ -129,8 +132,10 @@ class StreamCase(TestCase):
         if hasattr(self, "pool"):
             self.assertEqual([server.active for server in self.pool.servers], [0] * len(self.pool.servers))
 
-    async def listen(self, factory: IProtocolFactory, where: str = "tcp:0:interface=127.0.0.1") -> Address:
-        port = await serverFromString(reactor, where).listen(factory)
+    async def listen(
+        self, factory: IProtocolFactory, where: str = "tcp:0:interface=127.0.0.1", network: object = reactor
+    ) -> Address:
+        port = await serverFromString(network, where).listen(factory)
         self.addCleanup(port.stopListening)
         return address_of(port)
 
@@ -158,7 +163,8 @@ class StreamCase(TestCase):
     ) -> None:
         """A listener of pylb in front of `servers`; `time` is the clock of its idle timers."""
         self.factory = self.make_factory(*servers, upstream_tls=upstream_tls, time=time, **asked)
-        self.address = await self.listen(tls.over(self.factory, reactor) if tls else self.factory, where)
+        factory = tls.over(self.factory, reactor) if tls else self.factory
+        self.address = await self.listen(factory, where, self.network)
 
     def make_factory(self, *servers, upstream_tls=None, time=reactor, sticky=None, **asked) -> TcpFactory:
         specs = [server if isinstance(server, ServerSpec) else self.spec(server) for server in servers]
@@ -173,7 +179,7 @@ class StreamCase(TestCase):
         )
         self.heard = Heard()
         self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs), sticky=sticky), time.seconds, self.heard)
-        upstream = Upstream(reactor, self.pool, limits, reactor.seconds, upstream_tls)
+        upstream = Upstream(self.network, self.pool, limits, reactor.seconds, upstream_tls)
         return TcpFactory(spec, upstream, time, time.seconds, self.connections, self.records)
 
     def spec(self, server: Backend | Address) -> ServerSpec:

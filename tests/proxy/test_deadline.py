@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 
 
 class DeadlineTests(SynchronousTestCase):
@@ -13,7 +13,7 @@ class DeadlineTests(SynchronousTestCase):
         self.clock = Clock()
         self.readings = 0
         self.expired: list[float] = []
-        self.deadline = Deadline(self.clock, self.read, lambda: self.expired.append(self.clock.seconds()))
+        self.deadline = Deadline(Deadlines(self.clock, self.read), lambda: self.expired.append(self.clock.seconds()))
 
     def read(self) -> float:
         self.readings += 1
@@ -100,10 +100,83 @@ class DeadlineTests(SynchronousTestCase):
     def test_reactor_time_jumps(self) -> None:
         """When somebody puts the reactor's clock forward, the monotonic clock still decides."""
         monotonic = Clock()
-        Deadline(self.clock, monotonic.seconds, lambda: self.expired.append(self.clock.seconds())).set(10)
+        Deadline(Deadlines(self.clock, monotonic.seconds), lambda: self.expired.append(self.clock.seconds())).set(10)
         monotonic.advance(1)
         self.clock.advance(3600)
         self.assertEqual(self.expired, [])
         monotonic.advance(9)
         self.clock.advance(9)
         self.assertEqual(self.expired, [3609])
+
+
+class DeadlinesTests(SynchronousTestCase):
+    """Many deadlines, and what they share."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.deadlines = Deadlines(self.clock, self.clock.seconds)
+        self.expired: list[str] = []
+
+    def deadline(self, name: str, seconds: float) -> Deadline:
+        deadline = Deadline(self.deadlines, lambda: self.expired.append(name))
+        deadline.set(seconds)
+        return deadline
+
+    def test_in_order(self) -> None:
+        """They expire in the order of their times, by one delayed call for all, and by none when nothing is awaited."""
+        for name, seconds in (("b", 2), ("c", 3), ("a", 1), ("b2", 2)):
+            self.deadline(name, seconds)
+        calls = []
+        for _ in range(4):
+            calls.append(len(self.clock.getDelayedCalls()))
+            self.clock.advance(1)
+        self.assertEqual((self.expired, calls, len(self.deadlines)), (["a", "b", "b2", "c"], [1, 1, 1, 0], 0))
+
+    def test_the_last_one_stops(self) -> None:
+        """The delayed call goes with the last one that is stopped."""
+        first, last = self.deadline("a", 1), self.deadline("b", 2)
+        first.stop()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        last.stop()
+        self.assertEqual((self.clock.getDelayedCalls(), len(self.deadlines)), ([], 0))
+        self.deadline("c", 1)
+        self.clock.advance(1)
+        self.assertEqual(self.expired, ["c"])
+
+    def test_stopped_ones_go(self) -> None:
+        """Those that come and go take no more room than a few and the living do, and the living lose nothing by it."""
+        living = [self.deadline(f"{n}", 100 + n) for n in range(10)]
+        for _ in range(1000):
+            self.deadline("gone", 600).stop()
+        self.assertLess(len(self.deadlines._queue), 100)
+        self.assertEqual(len(self.deadlines), len(living))
+        self.clock.pump([100] + 9 * [1])
+        self.assertEqual(self.expired, [f"{n}" for n in range(10)])
+
+    def test_set_again(self) -> None:
+        """One that was stopped and set again expires at its new time, and is one."""
+        self.deadline("other", 10)
+        again = self.deadline("again", 1)
+        again.stop()
+        again.set(5)
+        self.clock.pump([1, 1])
+        self.assertEqual((self.expired, len(self.deadlines)), ([], 2))
+        self.clock.pump([3, 5])
+        self.assertEqual((self.expired, len(self.deadlines)), (["again", "other"], 0))
+
+    def test_stopped_when_another_expires(self) -> None:
+        """One that expires may stop others that are due."""
+        stopped = Deadline(self.deadlines, lambda: self.expired.append("stopped"))
+        Deadline(self.deadlines, stopped.stop).set(1)
+        stopped.set(1)
+        self.clock.advance(1)
+        self.assertEqual((self.expired, self.clock.getDelayedCalls(), len(self.deadlines)), ([], [], 0))
+
+    def test_exception(self) -> None:
+        """When one raises an exception the others expire all the same."""
+        Deadline(self.deadlines, lambda: 1 / 0).set(1)
+        self.deadline("a", 1)
+        self.deadline("b", 2)
+        self.assertRaises(ZeroDivisionError, self.clock.advance, 1)
+        self.clock.pump([0, 1])
+        self.assertEqual(self.expired, ["a", "b"])

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from pylb.balance.server import Server
 from pylb.model import Address, InetAddress, ServerSpec, UnixAddress
+from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import OWN_FAULTS, Dial, ServerSide, UpstreamError
 from tests.fakes import FakeReactor
 
@@ -47,7 +48,7 @@ class DialTests(SynchronousTestCase):
 
     def dial(self, address: Address = ADDRESS, timeout: float = 3.0, tls: object = None) -> Dial:
         server = Server(ServerSpec(address=address))
-        dial = Dial(self, server, self.reactor, self.reactor.seconds, timeout, tls)
+        dial = Dial(self, server, self.reactor, Deadlines(self.reactor, self.reactor.seconds), timeout, tls)
         dial.start()
         return dial
 

@@ -49,7 +49,7 @@ class ClientConnection(Protocol):
 
     def __init__(self, factory: HttpFactory) -> None:
         self.factory = factory
-        self._deadline = Deadline(factory.reactor, factory.clock, self._expired)
+        self._deadline = Deadline(factory.deadlines, self._expired)
         self._reader = RequestReader()
         self._request: ClientRequest | None = None
         self._tunnel: Tunnel | None = None

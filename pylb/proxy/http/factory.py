@@ -10,6 +10,7 @@ from twisted.internet.protocol import ServerFactory
 from pylb.model import HttpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.connections import Connections
+from pylb.proxy.deadline import Deadlines
 from pylb.proxy.http.client import ClientConnection
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.head import RequestHead
@@ -42,7 +43,7 @@ class HttpFactory(ServerFactory):
         trusted: TrustedProxies | None = None,
     ) -> None:
         self.spec = spec
-        self.reactor = reactor
+        self.deadlines = Deadlines(reactor, clock)
         self.clock = clock
         self.connections = connections
         self.access_log = access_log

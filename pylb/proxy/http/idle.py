@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pylb.balance.server import Server
 from pylb.model import Keepalive
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from pylb.proxy.http.server import ServerConnection
@@ -29,7 +29,7 @@ class IdleConnections:
         self.spec = spec
         self._clock = clock
         self._closed = False
-        self._deadline = Deadline(reactor, clock, self._sweep)
+        self._deadline = Deadline(Deadlines(reactor, clock), self._sweep)
         #: Connection -> when it became idle, the oldest first.
         self._since: dict[ServerConnection, float] = {}
         self._stacks: dict[Server, list[ServerConnection]] = {}

@@ -157,7 +157,7 @@ class ClientRequest:
         self._write(response_bytes(head, b"", self._exchange.added + UPGRADE_LINES))
         factory = self._connection.factory
         timeout = factory.spec.timeout
-        tunnel = Tunnel(self._connection, server, self._record, factory.reactor, factory.clock, timeout)
+        tunnel = Tunnel(self._connection, server, self._record, factory.deadlines, timeout)
         self._connection.become_tunnel(tunnel)
 
     def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:

@@ -6,16 +6,14 @@ not asked for ends the connection: between two requests a single byte is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pylb.balance.server import Server
 from pylb.proxy.connections import LINGER
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import ServerSide
 from pylb.proxy.http.body import BodyReader, body_reader, response_framing
 from pylb.proxy.http.head import BadHead, ResponseHead, parse_response
@@ -34,13 +32,13 @@ class ServerConnection(ServerSide):
 
     server: Server
 
-    def __init__(self, idle: IdleConnections, reactor: IReactorTime, clock: Callable[[], float]) -> None:
+    def __init__(self, idle: IdleConnections, deadlines: Deadlines) -> None:
         self.requests = 0
-        self.born = clock()
+        self.born = deadlines.clock()
         #: Whether anything has come since the last request began.
         self.heard = False
         self._idle = idle
-        self._deadline = Deadline(reactor, clock, self._expired)
+        self._deadline = Deadline(deadlines, self._expired)
         self._exchange: Exchange | None = None
         self._method = b""
         self._reader = HeadReader()

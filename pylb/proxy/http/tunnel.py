@@ -6,13 +6,10 @@ transport the producer of the other, until one side ends or nothing has moved fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IReactorTime
-
 from pylb.proxy.accesslog import Record
-from pylb.proxy.deadline import Deadline
+from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.http.head import RequestHead
 
 if TYPE_CHECKING:
@@ -43,8 +40,7 @@ class Tunnel:
         client: ClientConnection,
         server: ServerConnection,
         record: Record,
-        reactor: IReactorTime,
-        clock: Callable[[], float],
+        deadlines: Deadlines,
         timeout: float,
     ) -> None:
         self._client = client
@@ -52,7 +48,7 @@ class Tunnel:
         self._record = record
         self._ended = False
         self._timeout = timeout
-        self._deadline = Deadline(reactor, clock, self.abort)
+        self._deadline = Deadline(deadlines, self.abort)
         self._deadline.set(timeout)
         early = server.become_raw(self)
         client.transport.unregisterProducer()

@@ -50,4 +50,4 @@ class HttpUpstream:
 
     def connection(self) -> ServerConnection:
         """A protocol for a new connection to a server."""
-        return ServerConnection(self.idle, self.upstream.reactor, self.upstream.clock)
+        return ServerConnection(self.idle, self.upstream.deadlines)

@@ -28,12 +28,14 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 @implementer(IReactorTCP, IReactorUNIX, IReactorTime)
 class SteppedReactor(Clock):
-    """The real reactor's sockets, and a time that the test moves."""
+    """The sockets of a network, the real reactor if no other is given, and a time that the test moves."""
 
-    connectTCP = staticmethod(reactor.connectTCP)
-    connectUNIX = staticmethod(reactor.connectUNIX)
-    listenTCP = staticmethod(reactor.listenTCP)
-    listenUNIX = staticmethod(reactor.listenUNIX)
+    def __init__(self, network=reactor):
+        super().__init__()
+        self.connectTCP = network.connectTCP
+        self.connectUNIX = network.connectUNIX
+        self.listenTCP = network.listenTCP
+        self.listenUNIX = network.listenUNIX
 
 
 class Peer(Protocol):
@@ -187,7 +189,7 @@ class Rig:
         sticky=None,
         **options,
     ):
-        self.time = SteppedReactor()
+        self.time = SteppedReactor(getattr(test, "network", reactor))
         servers = servers or [ServerSpec(address=backend.address) for backend in backends]
         spec = PoolSpec(name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive or Keepalive())
         clock = self.time.seconds
@@ -212,7 +214,7 @@ class Rig:
             self.log,
             TrustedProxies(trusted),
         )
-        self.port = reactor.listenTCP(0, wrap(self.factory) if wrap else self.factory, interface="127.0.0.1")
+        self.port = self.time.listenTCP(0, wrap(self.factory) if wrap else self.factory, interface="127.0.0.1")
         self.peers = []
         self._test = test
         test.addCleanup(self.stop)

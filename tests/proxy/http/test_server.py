@@ -4,6 +4,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.model import Keepalive
+from pylb.proxy.deadline import Deadlines
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.server import ServerConnection
 from tests.fakes import FakeTransport
@@ -120,7 +121,7 @@ class PauseTests(SynchronousTestCase):
         """A server that is not read cannot be late, whatever is expected meanwhile; its time begins anew afterwards."""
         clock, exchange = Clock(), Late()
         idle = IdleConnections(Keepalive(), clock, clock.seconds)
-        connection = ServerConnection(idle, clock, clock.seconds)
+        connection = ServerConnection(idle, Deadlines(clock, clock.seconds))
         connection.makeConnection(FakeTransport(connection))
         connection.begin(exchange, b"PUT")
         connection.expect(5)

@@ -1,0 +1,236 @@
+"""How are the bytes of a stream written, and its connections made and closed, at little cost?
+
+A stream is a transport of Twisted's, on a poller in the place of the reactor, with these differences:
+
+- What is written is sent at once if nothing waits before it.  Only what the socket does not take is queued, and from there
+  on all is as ever: producers, back-pressure, the end when the queue is empty.
+- A socket that breaks while it is written to tells so a little later: whoever writes never hears of a loss before `write`
+  returns.  And it is told as a loss, though the kernel, which tells an error once, makes a mere end of it afterwards.
+- With nothing queued, a connection is shut at once, and closed when the events at hand are handed out.
+- Connecting takes a socket and an event; no resolver, no delayed call, no Deferred.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted, UserError, getConnectError
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IWriteDescriptor
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pylb.proxy.poller import DONE, Poller, can_poll
+
+__all__ = ["Stream", "Streams", "address_of", "streams"]
+
+#: A socket that takes nothing for now.
+_BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
+
+#: Closes with a reset (SO_LINGER).
+_RESET = struct.pack("ii", 1, 0)
+
+Address = IPv4Address | IPv6Address | UNIXAddress
+
+
+def streams(reactor: Any) -> Any:
+    """What streams have in the place of `reactor`: a cheaper one, or itself if there is none on this system."""
+    return Streams(reactor) if can_poll(reactor) else reactor
+
+
+class Streams(Poller):
+    """A poller that also connects, as reactors do (IReactorTCP, IReactorUNIX), for who looks after the time it takes.
+
+    Whatever is wrong is told by the factory's `clientConnectionFailed`, later, except that there is no socket to be had, or
+    no such zone as an IPv6 address names: that raises OSError.
+    """
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = None) -> Connecting:
+        """Connect to a literal address."""
+        if ":" not in host:
+            return Connecting(self, socket.AF_INET, (host, port), IPv4Address("TCP", host, port), factory)
+        where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
+        return Connecting(self, socket.AF_INET6, where, IPv6Address("TCP", host, port), factory)
+
+    def connectUNIX(self, path: str, factory: Any, timeout: float | None = None) -> Connecting:
+        """Connect to the Unix socket at `path`."""
+        return Connecting(self, socket.AF_UNIX, path, UNIXAddress(path), factory)
+
+
+class Stream(tcp.Connection):
+    """A connected socket, of whichever family and whoever began; `protocol` is still to be told."""
+
+    logstr = "-"
+    #: The kernel has told an error.
+    _broken = False
+
+    def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Poller, peer: Address) -> None:
+        super().__init__(sock, protocol, reactor)
+        self._peer = peer
+        self.connected = 1
+        self.startReading()
+
+    def getPeer(self) -> Address:
+        return self._peer
+
+    def getHost(self) -> Address:
+        return address_of(self.socket.family, self.socket.getsockname())
+
+    def doRead(self) -> Exception | None:
+        if self.disconnecting:
+            return None
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if data:
+            self.protocol.dataReceived(data)
+            return None
+        return CONNECTION_LOST if self._broken else CONNECTION_DONE
+
+    def write(self, data: bytes) -> None:
+        if self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected or self._aborting:
+            super().write(data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except OSError as error:
+            sent = 0
+            self._broken = error.errno not in _BUSY
+        if sent < len(data):
+            super().write(data[sent:])
+        elif self.producer is not None and not self.streamingProducer:
+            self.startWriting()  # Twisted then asks it for more
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        if self._queued or self._writeDisconnected or self.disconnecting or not self.connected:
+            super().loseConnection()
+            return
+        self.disconnecting = 1
+        self.reactor.soon(self._close)
+
+    def loseWriteConnection(self) -> None:
+        if self._queued or not self.connected:
+            super().loseWriteConnection()
+        elif not self._writeDisconnected:
+            self._writeDisconnecting = self._writeDisconnected = True
+            self._closeWriteConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.disconnected:
+            return
+        self.disconnected = 1
+        self.connected = 0
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.stopProducing()
+        self.stopReading()
+        self.stopWriting()
+        if isinstance(reason.value, ConnectionAborted):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.socket.close()
+        protocol = self.protocol
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(reason)
+
+    @property
+    def _queued(self) -> bool:
+        """Whether something must be written first, or a pull producer may have more."""
+        pulled = self.producer is not None and not self.streamingProducer
+        return bool(self._tempDataBuffer or self.dataBuffer) or pulled
+
+    def _close(self) -> None:
+        if self._queued:
+            # Written after the connection was to be closed: Twisted sends that, too.
+            self.stopReading()
+        else:
+            self.connectionLost(DONE)
+
+
+@implementer(IWriteDescriptor)
+class Connecting:
+    """A connection that is being made, and afterwards the way to end it."""
+
+    __slots__ = ("_factory", "_failing", "_peer", "_reactor", "_socket", "_stream", "fileno")
+
+    def __init__(self, reactor: Poller, family: int, where: Any, peer: Address, factory: Any) -> None:
+        self._reactor = reactor
+        self._peer = peer
+        self._factory = factory
+        self._stream: Stream | None = None
+        self._failing: IDelayedCall | None = None
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        self._socket: socket.socket | None = sock
+        self.fileno = sock.fileno
+        sock.setblocking(False)
+        problem = sock.connect_ex(where)
+        if problem in (0, errno.EINPROGRESS):
+            reactor.addWriter(self)
+        else:
+            self._failing = reactor.callLater(0, self._fail, _explained(problem))
+
+    def logPrefix(self) -> str:
+        return "-"
+
+    def doWrite(self) -> None:
+        assert self._socket is not None
+        problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            self._fail(_explained(problem))
+            return
+        protocol = self._factory.buildProtocol(self._peer)
+        self._reactor.removeWriter(self)
+        sock, self._socket = self._socket, None
+        self._stream = Stream(sock, protocol, self._reactor, self._peer)
+        protocol.makeConnection(self._stream)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The socket has an error, the reactor lets go, or the factory or its protocol has raised an exception."""
+        if self._stream is not None:
+            self._stream.connectionLost(reason)
+        elif self._socket is not None:
+            problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._fail(_explained(problem) if problem else reason.value or CONNECTION_LOST)
+
+    def disconnect(self) -> None:
+        """Give up connecting, or close the connection that was made."""
+        if self._stream is not None:
+            self._stream.loseConnection()
+        elif self._socket is not None:
+            self._fail(UserError())
+
+    def _fail(self, error: BaseException) -> None:
+        assert self._socket is not None
+        if self._failing is not None and self._failing.active():
+            self._failing.cancel()
+        self._reactor.removeWriter(self)
+        self._socket.close()
+        self._socket = None
+        self._factory.clientConnectionFailed(self, Failure(error))
+
+
+def _explained(problem: int) -> Exception:
+    return getConnectError((problem, os.strerror(problem)))
+
+
+def address_of(family: int, where: Any) -> Address:
+    """Twisted's word for what the kernel calls the address of a socket."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(where or None)
+    if family == socket.AF_INET:
+        return IPv4Address("TCP", *where)
+    if where[3]:  # of one of our networks: only the kernel's own text says which
+        where = (socket.getnameinfo(where, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *where[1:])
+    return IPv6Address("TCP", *where)

@@ -1,0 +1,406 @@
+"""How are the bytes of a stream written, and its connections made and closed, at little cost?"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, ConnectionRefusedError, UserError
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pylb.proxy.poller import can_poll
+from pylb.proxy.transport import Stream, Streams, address_of, streams
+from tests.backends import Backend, dead_address, until
+from tests.fakes import FakeReactor
+from tests.proxy.listening import ListeningStreams
+from tests.proxy.test_listen import short_path
+from tests.proxy.test_poller import Reactor
+
+PEER = IPv4Address("TCP", "192.0.2.7", 4711)
+#: More than two sockets hold between them.
+MUCH = 8 * 1024 * 1024
+
+
+@implementer(IHalfCloseableProtocol)
+class Notes(Protocol):
+    """Keeps what it hears, and does in `dataReceived` what the test says."""
+
+    def __init__(self, act=lambda: None) -> None:
+        self.heard: list[object] = []
+        self.act = act
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard.append(data)
+        self.act()
+
+    def readConnectionLost(self) -> None:
+        self.heard.append("ended")
+
+    def writeConnectionLost(self) -> None:
+        self.heard.append("shut")
+
+    def connectionLost(self, reason) -> None:
+        self.heard.append(reason.type)
+
+
+class Producer:
+    def __init__(self, stream=None, pieces=0) -> None:
+        self.asked: list[str] = []
+        self.stream, self.pieces = stream, pieces
+
+    def pauseProducing(self) -> None:
+        self.asked.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.asked.append("resume")
+        if self.pieces:
+            self.pieces -= 1
+            self.stream.write(b"piece")
+
+    def stopProducing(self) -> None:
+        self.asked.append("stop")
+
+
+class OneStream(SynchronousTestCase):
+    """A stream whose peer is a socket in the test's hands, and whose reactor turns when the test says so."""
+
+    if not can_poll(reactor):
+        skip = "there are no streams on this system"
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.streams = Streams(self.reactor)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.peer = socket.create_connection(listening.getsockname())
+            mine, _ = listening.accept()
+        self.addCleanup(self.peer.close)
+        self.addCleanup(mine.close)
+        self.peer.setblocking(False)
+        self.protocol = Notes()
+        self.stream = Stream(mine, self.protocol, self.streams, PEER)
+        self.protocol.makeConnection(self.stream)
+
+    def turn(self, count=1) -> list[object]:
+        """Let the reactor turn; what the protocol heard so far."""
+        for _ in range(count):
+            for reader in list(self.reactor.readers):
+                reader.doRead()
+            self.reactor.advance(0)
+        return self.protocol.heard
+
+    def received(self) -> bytes | None:
+        """What the peer has now; nothing if nothing has come, None at the end."""
+        try:
+            return self.peer.recv(MUCH) or None
+        except BlockingIOError:
+            return b""
+
+    def drain(self) -> bytes:
+        """All that comes until nothing does any more, or the end."""
+        data = b""
+        while self.turn() is not None and (piece := self.received()):
+            data += piece
+        return data
+
+    def reset(self) -> None:
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peer.close()
+
+
+class WriteTests(OneStream):
+    def test_interface(self) -> None:
+        """It is a transport of TCP."""
+        self.assertTrue(verifyObject(ITCPTransport, self.stream))
+
+    def test_at_once(self) -> None:
+        """What is written is with the peer before `write` returns, in order, and nobody waits for the socket."""
+        self.stream.write(b"one ")
+        self.stream.writeSequence([b"two ", b"three"])
+        self.assertEqual((self.received(), self.streams.getWriters()), (b"one two three", []))
+
+    def test_the_rest_is_queued(self) -> None:
+        """What the socket does not take is sent when it does, in order with what is written meanwhile."""
+        sent = os.urandom(MUCH)
+        self.stream.write(sent)
+        self.stream.write(b"last")
+        self.assertEqual(self.streams.getWriters(), [self.stream])
+        self.assertTrue(self.drain() == sent + b"last")
+        self.assertEqual(self.streams.getWriters(), [])
+        self.stream.write(b"again")
+        self.assertEqual(self.received(), b"again")
+
+    def test_push_producer(self) -> None:
+        """A push producer is paused while more than a buffer is queued, and not asked for anything before."""
+        self.stream.registerProducer(producer := Producer(), True)
+        self.stream.write(b"little")
+        self.turn()
+        self.assertEqual(producer.asked, [])
+        self.stream.write(bytes(MUCH))
+        self.assertEqual(producer.asked, ["pause"])
+        self.drain()
+        self.assertEqual(producer.asked, ["pause", "resume"])
+
+    def test_pull_producer(self) -> None:
+        """A pull producer is asked again and again, and the connection lives until it is unregistered."""
+        producer = Producer(self.stream, 3)
+        self.stream.registerProducer(producer, False)
+        self.stream.loseConnection()
+        self.turn(5)
+        self.assertEqual((self.received(), self.protocol.heard), (b"piece" * 3, []))
+        self.stream.unregisterProducer()
+        self.assertEqual(self.turn(), [ConnectionDone])
+
+    def test_breaks(self) -> None:
+        """When the peer is gone `write` returns, and afterwards the loss is told, once and as a loss."""
+        for paused in (False, True):
+            self.setUp()
+            if paused:
+                self.stream.pauseProducing()
+            self.reset()
+            self.stream.write(b"one")
+            self.stream.write(b"two")
+            self.assertEqual(self.protocol.heard, [])
+            self.assertEqual(self.turn(3), [ConnectionLost])
+            self.stream.write(b"three")
+            self.assertEqual(self.streams.getWriters(), [])
+
+    def test_end_is_no_loss(self) -> None:
+        """A socket that only takes nothing for now has not broken: the end of the peer is an end."""
+        with contextlib.suppress(BlockingIOError):
+            while self.stream.getHandle().send(bytes(MUCH)):
+                pass
+        self.stream.write(b"!")
+        self.peer.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.turn(), ["ended"])
+
+    def test_unread_before_the_break(self) -> None:
+        """What the peer had sent before it broke is heard first."""
+        self.peer.send(b"bye")
+        self.peer.shutdown(socket.SHUT_WR)
+        self.stream.write(b"one")
+        self.assertEqual(self.turn(2), [b"bye", "ended"])
+
+    def test_after_abort(self) -> None:
+        """Nothing is sent on a connection that was aborted."""
+        self.stream.abortConnection()
+        self.stream.write(b"too late")
+        self.assertEqual(self.received(), b"")
+        self.turn(2)
+        self.assertRaises(ConnectionResetError, self.received)
+
+
+class CloseTests(OneStream):
+    def test_close(self) -> None:
+        """A connection with nothing to send is closed after what its protocol was told, not while it is told it."""
+        self.protocol.act = lambda: (self.stream.loseConnection(), self.protocol.heard.append("returned"))
+        self.peer.send(b"!")
+        self.assertEqual(self.turn(), [b"!", "returned", ConnectionDone])
+        self.assertEqual((self.received(), self.reactor.readers), (None, []))
+
+    def test_close_from_elsewhere(self) -> None:
+        """So it is if nothing was told; and nothing is told any more."""
+        self.stream.loseConnection()
+        self.stream.loseConnection()
+        self.peer.send(b"!")
+        self.assertEqual(self.protocol.heard, [])
+        self.assertEqual(self.turn(), [ConnectionDone])
+
+    def test_close_flushes(self) -> None:
+        """What is queued is sent first; nothing is read meanwhile."""
+        self.stream.write(bytes(MUCH))
+        self.stream.loseConnection()
+        self.assertEqual(self.streams.getReaders(), [])
+        self.assertEqual(len(self.drain()), MUCH)
+        self.assertEqual(self.turn(), [ConnectionDone])
+
+    def test_written_after_close(self) -> None:
+        """What is written between is sent, however much it is."""
+        self.stream.loseConnection()
+        self.stream.write(b"small")
+        self.stream.write(bytes(MUCH))
+        self.turn()
+        self.assertEqual(self.streams.getReaders(), [])
+        self.assertEqual(len(self.drain()), 5 + MUCH)
+        self.assertEqual(self.turn(), [ConnectionDone])
+
+    def test_shut(self) -> None:
+        """The peer sees the end of what is sent at once; what it sends is heard, and then both can be closed."""
+        self.stream.write(b"all")
+        self.stream.loseWriteConnection()
+        self.assertEqual((self.received(), self.received(), self.protocol.heard), (b"all", None, ["shut"]))
+        self.stream.write(b"too late")
+        self.peer.send(b"more")
+        self.assertEqual(self.turn(), ["shut", b"more"])
+        self.stream.loseConnection()
+        self.assertEqual(self.turn(), ["shut", b"more", ConnectionDone])
+
+    def test_shut_flushes(self) -> None:
+        """What is queued comes first."""
+        self.stream.write(bytes(MUCH))
+        self.stream.loseWriteConnection()
+        self.assertEqual((len(self.drain()), self.protocol.heard), (MUCH, ["shut"]))
+
+    def test_producer_is_stopped(self) -> None:
+        """A lost connection stops its producer, forgets its protocol and leaves nothing behind."""
+        self.stream.registerProducer(producer := Producer(), True)
+        self.reset()
+        self.assertEqual((self.turn(), producer.asked), ([ConnectionLost], ["stop"]))
+        self.assertEqual((self.reactor.readers, self.reactor.getDelayedCalls()), ([], []))
+        self.assertFalse(hasattr(self.stream, "protocol"))
+
+    def test_lost_and_closed_at_once(self) -> None:
+        """A connection that is lost while it waits to be closed hears so once."""
+        self.stream.loseConnection()
+        self.stream.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.turn(2), [ConnectionLost])
+
+
+class AddressTests(SynchronousTestCase):
+    def test_kinds(self) -> None:
+        """The kernel's words for addresses, in Twisted's."""
+        self.assertEqual(address_of(socket.AF_INET, ("192.0.2.1", 80)), IPv4Address("TCP", "192.0.2.1", 80))
+        self.assertEqual(address_of(socket.AF_INET6, ("2001:db8::1", 80, 0, 0)), IPv6Address("TCP", "2001:db8::1", 80))
+        self.assertEqual(address_of(socket.AF_UNIX, "/run/s"), UNIXAddress("/run/s"))
+        self.assertEqual(address_of(socket.AF_UNIX, ""), UNIXAddress(None))
+
+    def test_zone(self) -> None:
+        """An address of one network keeps the name of its interface."""
+        number, name = socket.if_nameindex()[0]
+        self.assertEqual(address_of(socket.AF_INET6, ("fe80::1", 80, 0, number)).host, f"fe80::1%{name}")
+
+    def test_where(self) -> None:
+        """Streams take the place of reactors that watch descriptors; others stay as they are."""
+        other = FakeReactor()
+        self.assertIs(streams(other), other)
+        if can_poll(reactor):
+            self.assertIsInstance(streams(reactor), Streams)
+
+
+class Asker(ClientFactory):
+    """Notes what becomes of a connection."""
+
+    def __init__(self) -> None:
+        self.protocol = Notes()
+        self.failed: list[object] = []
+
+    def buildProtocol(self, addr) -> Notes:
+        self.addr = addr
+        return self.protocol
+
+    def clientConnectionFailed(self, connector, reason) -> None:
+        self.failed.append(reason.value)
+
+
+class ConnectTests(TestCase):
+    if not can_poll(reactor):
+        skip = "there are no streams on this system"
+
+    def setUp(self) -> None:
+        self.streams = ListeningStreams(reactor)
+        self.asker = Asker()
+        self.backend = Backend()
+
+    def tearDown(self) -> None:
+        self.assertEqual((self.streams.removeAll(), reactor.getDelayedCalls()), ([], []))
+
+    def listening(self, interface="127.0.0.1") -> int:
+        port = self.streams.listenTCP(0, self.backend, interface=interface)
+        self.addCleanup(port.stopListening)
+        return port.getHost().port
+
+    async def assert_connected(self, connecting) -> None:
+        """It is, and disconnecting it closes the connection."""
+        await until(lambda: self.asker.protocol.transport)
+        self.assertEqual(self.asker.protocol.transport.getPeer(), self.asker.addr)
+        connecting.disconnect()
+        await until(lambda: self.asker.protocol.heard and self.backend.peers[0].lost)
+        self.assertEqual((self.asker.protocol.heard, self.asker.failed), ([ConnectionDone], []))
+
+    async def assert_failed(self, kind) -> Exception:
+        await until(lambda: self.asker.failed)
+        (error,) = self.asker.failed
+        self.assertIs(type(error), kind)
+        return error
+
+    async def test_ipv4(self) -> None:
+        port = self.listening()
+        await self.assert_connected(self.streams.connectTCP("127.0.0.1", port, self.asker))
+        self.assertEqual(self.asker.addr, IPv4Address("TCP", "127.0.0.1", port))
+
+    async def test_ipv6(self) -> None:
+        port = self.listening("::1")
+        await self.assert_connected(self.streams.connectTCP("::1", port, self.asker))
+        self.assertEqual(self.asker.addr, IPv6Address("TCP", "::1", port))
+
+    async def test_unix(self) -> None:
+        path = str(short_path(self))
+        port = self.streams.listenUNIX(path, self.backend)
+        self.addCleanup(port.stopListening)
+        await self.assert_connected(self.streams.connectUNIX(path, self.asker))
+        self.assertEqual(self.asker.addr, UNIXAddress(path))
+
+    async def test_refused(self) -> None:
+        where = dead_address(self)
+        self.streams.connectTCP(where.host, where.port, self.asker)
+        self.assertEqual(self.asker.failed, [])
+        await self.assert_failed(ConnectionRefusedError)
+
+    async def test_fails_at_once(self) -> None:
+        """What fails at once is told later all the same, with the system's number."""
+        self.streams.connectUNIX("/nowhere/s", self.asker)
+        self.assertEqual(self.asker.failed, [])
+        error = await self.assert_failed(ConnectError)
+        self.assertEqual(error.osError, errno.ENOENT)
+
+    def test_given_up(self) -> None:
+        """Whoever gives up is told so, once, and nothing is left."""
+        port = self.listening()
+        for connecting in (
+            self.streams.connectTCP("127.0.0.1", port, self.asker),
+            self.streams.connectUNIX("/nowhere/s", self.asker),
+        ):
+            connecting.disconnect()
+            connecting.disconnect()
+        self.assertEqual([type(error) for error in self.asker.failed], [UserError, UserError])
+        self.assertEqual((self.streams.getWriters(), reactor.getDelayedCalls()), ([], []))
+
+    def test_no_socket(self) -> None:
+        """Without a descriptor, or with a zone that is not there, OSError is raised and nothing is left."""
+
+        def none_left(*kind):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        self.patch(socket, "socket", none_left)
+        self.assertRaises(OSError, self.streams.connectTCP, "127.0.0.1", 1, self.asker)
+        self.assertRaises(OSError, self.streams.connectTCP, "fe80::1%nowhere", 1, self.asker)
+
+    async def test_factory_breaks(self) -> None:
+        """An exception while the protocol is made is a failure to connect."""
+        self.asker.buildProtocol = lambda addr: 1 / 0
+        self.streams.connectTCP("127.0.0.1", self.listening(), self.asker)
+        await self.assert_failed(ZeroDivisionError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    async def test_protocol_breaks(self) -> None:
+        """An exception when the protocol is connected loses the connection."""
+        self.asker.protocol.connectionMade = lambda: 1 / 0
+        self.streams.connectTCP("127.0.0.1", self.listening(), self.asker)
+        await until(lambda: self.asker.protocol.heard)
+        self.assertEqual(self.asker.protocol.heard, [ZeroDivisionError])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    async def test_the_reactor_lets_go(self) -> None:
+        """A connection that is being made when the reactor ends has failed."""
+        connecting = self.streams.connectTCP("127.0.0.1", self.listening(), self.asker)
+        connecting.connectionLost(Failure(ConnectionLost()))
+        await self.assert_failed(ConnectionLost)
