@@ -246,6 +246,8 @@ class _Listener:
 class _StreamListener(_Listener):
     #: Permission bits of Unix sockets in `listen`; None leaves them to the umask.
     mode: int | None = None
+    #: Clients that may wait to be accepted; no more than the system allows.
+    backlog: int = 511
     tls: ListenerTLS | None = None
     connect_timeout: float = 3.0
     #: Idle time of a connection; of HTTP's only once it is upgraded (WebSocket).

@@ -169,6 +169,7 @@ class _AnyListenerForm(Form):
 
 class _StreamForm(_AnyListenerForm):
     mode: Permissions = UNSET
+    backlog: Number = UNSET
     tls: ListenerTLSForm = UNSET
     connect_timeout: Timeout = UNSET
     timeout: Timeout = UNSET

@@ -4,7 +4,6 @@ Every listening socket is made and bound here, before anything else starts and w
 and handed to Twisted afterwards: until then clients wait in the kernel's queue.
 
 - An IPv6 socket is IPv6 only, so `0.0.0.0:80` and `[::]:80` stand side by side.
-- The queue of connections that wait to be accepted is 511 long, nginx's length.
 - A Unix socket that nobody serves any more is replaced; one that is served, or any other file, is an error.
 """
 
@@ -14,6 +13,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,9 +23,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet
 from pylb.model import Address, InetAddress, Listener, UdpListener, UnixAddress
 from pylb.proxy.accept import StreamPort, UnixPort
 
-__all__ = ["BACKLOG", "BindError", "Bound", "bind", "listen_stream"]
-
-BACKLOG = 511
+__all__ = ["BindError", "Bound", "bind", "listen_stream"]
 
 
 class BindError(Exception):
@@ -74,7 +72,7 @@ def bind(listeners: Iterable[Listener]) -> list[Bound]:
 
 
 def listen_stream(
-    reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory, room: Callable[[], int] = lambda: BACKLOG
+    reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory, room: Callable[[], int] = lambda: sys.maxsize
 ) -> StreamPort:
     """Accept connections on a bound stream socket, which stays the caller's to close.
 
@@ -90,57 +88,57 @@ def listen_stream(
 
 def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> StreamPort:
     if not isinstance(bound.address, UnixAddress):
-        return StreamPort(0, factory, BACKLOG, bound.address.host, reactor)
-    return UnixPort(os.fsencode(bound.address.path), factory, BACKLOG, reactor=reactor)
+        return StreamPort(0, factory, interface=bound.address.host, reactor=reactor)
+    return UnixPort(os.fsencode(bound.address.path), factory, reactor=reactor)
 
 
 def _socket(listener: Listener, address: Address) -> socket.socket:
     if isinstance(address, UnixAddress):
-        return _unix_socket(address.path, listener.mode)
+        return _unix_socket(address.path, listener.mode, listener.backlog)
     kind = socket.SOCK_DGRAM if isinstance(listener, UdpListener) else socket.SOCK_STREAM
     # The host is a literal: nothing is looked up.
     family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=kind)[0]
-    return _inet_socket(family, kind, where, listener.reuseport)
+    return _inet_socket(family, kind, where, listener)
 
 
-def _inet_socket(family: int, kind: int, where: tuple[object, ...], reuseport: bool) -> socket.socket:
+def _inet_socket(family: int, kind: int, where: tuple[object, ...], listener: Listener) -> socket.socket:
     sock = socket.socket(family, kind)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuseport:
+        if listener.reuseport:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
         sock.bind(where)
-        if kind == socket.SOCK_STREAM:
-            sock.listen(BACKLOG)
+        if not isinstance(listener, UdpListener):
+            sock.listen(listener.backlog)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _unix_socket(path: str, mode: int | None) -> socket.socket:
+def _unix_socket(path: str, mode: int | None, backlog: int) -> socket.socket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
         sock.bind(path)
-        _open_up(sock, path, mode)
+        _open_up(sock, path, mode, backlog)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _open_up(sock: socket.socket, path: str, mode: int | None) -> None:
+def _open_up(sock: socket.socket, path: str, mode: int | None, backlog: int) -> None:
     """Let clients come to a Unix socket that is bound; if that fails, its file goes."""
     try:
         if mode is not None:
             os.chmod(path, mode)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError:
         os.unlink(path)
         raise

@@ -232,6 +232,7 @@ class ListenerMistakes(_Table):
             TCP,
             [
                 ("mode: 660", '7:11: listeners.w.mode: must be four octal digits such as "0660", not 660'),
+                ("backlog: 0", "7:14: listeners.w.backlog: must be from 1 to 2147483647, not 0"),
                 ("reuseport: 1", "7:16: listeners.w.reuseport: must be true or false, not 1"),
                 ("connect_timeout: 0", "7:22: listeners.w.connect_timeout: must be longer than 0"),
                 (
@@ -507,6 +508,7 @@ class Built(ConfigTestCase):
             listen=["127.0.0.1:1", "unix:/run/l"],
             pool="a",
             mode="0660",
+            backlog=1024,
             reuseport=True,
             connect_timeout="1s",
             timeout="2s",
@@ -522,6 +524,7 @@ class Built(ConfigTestCase):
             name="w",
             listen=(InetAddress("127.0.0.1", 1), UnixAddress("/run/l")),
             mode=0o660,
+            backlog=1024,
             reuseport=True,
             pool="a",
             connect_timeout=1.0,

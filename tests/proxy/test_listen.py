@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -115,6 +116,19 @@ class BindTests(SynchronousTestCase):
         reuse = [bound.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) for bound in (stream, datagram)]
         self.assertEqual(reuse, [1, 0])
 
+    def test_backlog(self):
+        """The kernel's queue is as long as the listener says."""
+        for asked, expected in (({}, 511), ({"backlog": 7}, 7)):
+            (bound,) = self.bind(tcp(InetAddress("127.0.0.1", 0), **asked))
+            # struct tcp_info: for a socket that listens, tcpi_sacked is the length of its queue.
+            length = int.from_bytes(
+                bound.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)[28:], sys.byteorder
+            )
+            self.assertEqual(length, expected)
+
+    if not sys.platform.startswith("linux"):
+        test_backlog.skip = "only Linux tells"
+
     def test_reuseport(self):
         """Several processes may share a port if the listener says so, and not otherwise."""
         for make in (tcp, udp):
@@ -136,6 +150,16 @@ class UnixTests(SynchronousTestCase):
             (bound,) = bind([tcp(UnixAddress(str(self.path)), mode=mode)])
             self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), mode)
             bound.close()
+
+    def test_backlog(self):
+        """The queue of a Unix socket is as long as the listener says, and one more, as the kernel has it."""
+        (bound,) = bind([tcp(UnixAddress(str(self.path)), backlog=2)])
+        self.addCleanup(bound.close)
+        for waits in (True, True, True, False):
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            self.assertEqual(client.connect_ex(str(self.path)), 0 if waits else errno.EAGAIN)
 
     def test_close_removes_the_file(self):
         (bound,) = bind([self.listener])
