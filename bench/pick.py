@@ -18,7 +18,8 @@ from time import monotonic, perf_counter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pylb.balance.methods import IWatchesTime
-from pylb.balance.methods.peak_ewma import PeakEwma
+from pylb.balance.methods.least_time import LeastTime
+from pylb.balance.methods.random import RandomTwoByTime
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
 from pylb.model import Balance, InetAddress, PoolSpec, ServerSpec
@@ -109,7 +110,7 @@ def spread_times(pool: Pool) -> None:
     if not IWatchesTime.providedBy(method):
         return
     for number, server in enumerate(pool.servers):
-        if not isinstance(method, PeakEwma):
+        if isinstance(method, LeastTime | RandomTwoByTime):
             method.paces[server].chosen(now)
         method.measured(server, number * 37 % 2000 / 1000, now)
 
