@@ -302,7 +302,7 @@ class Pool:
             if tier.failed is not None:
                 tier.failed(server)
             if server.warming_since is not None and health.max_fails:
-                server.warming_since = min(now, server.warming_since + server.spec.slow_start / health.max_fails)
+                tier.set_back(server, server.spec.slow_start / health.max_fails, now)
         self._judged(server, change, reason, now)
 
     def _succeeded(self, server: Server, epoch: int, picked: float) -> None:

@@ -18,7 +18,7 @@ __all__ = ["Server", "Switch"]
 #: What the operator wants of a server.
 Switch = Literal["up", "drain", "down"]
 #: The least that a server's share is of its weight, so that it is never forgotten.
-_TEPID = 0.01
+_LEAST_WARMTH = 0.01
 
 
 class Server:
@@ -74,7 +74,7 @@ class Server:
         if self.warming_since is None:
             return 1.0
         passed = now - self.warming_since
-        return min(1.0, max(_TEPID, passed / self.spec.slow_start))
+        return min(1.0, max(_LEAST_WARMTH, passed / self.spec.slow_start))
 
     @property
     def full(self) -> bool:

@@ -115,6 +115,52 @@ class CostTests(SynchronousTestCase):
         self.assertLess(large, 2 * small)
 
 
+class SlowStartTests(SynchronousTestCase):
+    """Nor does it cost more while servers start slowly."""
+
+    def warming(self, count: int, apart: float, **asked: Any) -> Bench:
+        """Half of the servers start slowly, for 1000 s, all within `apart` seconds, and are half way on."""
+        bench = big(count, slow_start=1000.0, **asked)
+        for server in bench.pool.servers[::2]:
+            bench.clock.advance(apart / count)
+            bench.pool._tier_of[server].warm_up(server, bench.clock.seconds())
+        bench.clock.advance(500.0 - apart / 2)
+        return bench
+
+    def most(self, bench: Bench, seconds: float) -> int:
+        """What a request costs at most, when they come so many seconds after one another."""
+
+        def one() -> None:
+            bench.clock.advance(seconds)
+            bench.serve(1)
+
+        return max(lines(one) for _ in range(100))
+
+    def compare(self, apart: float, seconds: float, **asked: Any) -> None:
+        small, large = (self.most(self.warming(count, apart, **asked), seconds) for count in (40, 10_000))
+        self.assertLess(large, 2 * small)
+
+    def test_begun_at_once(self) -> None:
+        """All of them began in one moment, as after a change of the configuration."""
+        self.compare(0.0, 0.001)
+
+    def test_begun_one_by_one(self) -> None:
+        """Each has its own line."""
+        self.compare(900.0, 0.001)
+
+    def test_step(self) -> None:
+        """Each request comes when all weights have grown."""
+        self.compare(900.0, 10.0)
+
+    def test_ends(self) -> None:
+        """All of them have their whole weight in one moment."""
+        self.compare(0.0, 600.0)
+
+    def test_max_conns(self) -> None:
+        """They become full and free again."""
+        self.compare(0.0, 0.001, max_conns=1)
+
+
 class FlappingTests(SynchronousTestCase):
     """What is kept does not grow with what happens."""
 

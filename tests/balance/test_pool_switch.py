@@ -76,6 +76,7 @@ class SlowStartTests(SynchronousTestCase):
         self.bench.clock.advance(8.0)
         self.bench.fail("b")
         self.assertAlmostEqual(self.b.warmth(self.bench.clock.seconds()), 0.3)
+        self.assertEqual(self.share(1300), 300)
 
     def test_ejected_again(self) -> None:
         """One that fails again while it starts slowly begins anew when it comes back."""

@@ -89,7 +89,7 @@ class Storm:
             assert 0 <= server.waiting <= server.active and (server.waiting or not server.began), f"{server} waits"
         for tier in self.pool._tiers:
             usable = [server for server in self.everybody if server.usable and self.pool._tier_of[server] is tier]
-            held = {server: server.active for server in usable if server not in tier._sums}
+            held = {server: server.active for server in usable if server not in tier.warming}
             assert tier.usable == len(usable) and tier._weight == sum(server.weight for server in held)
             assert getattr(tier.method, "_loads", held) == held
 
