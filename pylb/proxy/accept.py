@@ -86,7 +86,7 @@ class StreamPort(tcp.Port):
     def _let_in(self, sock: socket.socket, where: Any) -> None:
         transport: Any = None
         try:
-            peer = address_of(sock.family, where)
+            peer = address_of(self.addressFamily, where)
             protocol: Any = self.factory.buildProtocol(peer)
             transport = self._transport(sock, protocol, where, peer)
             protocol.makeConnection(transport)
@@ -99,7 +99,9 @@ class StreamPort(tcp.Port):
 
     def _transport(self, sock: socket.socket, protocol: Any, where: Any, peer: Address) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
-            return Stream(sock, protocol, self.reactor, peer)
+            stream = Stream(sock, protocol, self.reactor, peer)
+            stream.startReading()
+            return stream
         self.sessionno += 1
         return self.transport(sock, protocol, where, self, self.sessionno, self.reactor)
 

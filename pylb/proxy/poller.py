@@ -63,6 +63,22 @@ class Poller:
         self._handing_out = False
         self._afterwards: list[Callable[[], object]] = []
 
+    def forget(self, descriptor: Any) -> None:
+        """Watch it no more."""
+        fd = descriptor.fileno()
+        if self._wanted.pop(fd, 0):
+            del self._watched[fd]
+            self._epoll.unregister(fd)
+            if not self._watched:
+                self._close()
+
+    def hand_on(self, descriptor: Any, heir: Any) -> None:
+        """Watch for reading, on behalf of `heir`, the socket of a descriptor that was watched for writing."""
+        fd = descriptor.fileno()
+        self._epoll.modify(fd, _IN)
+        self._wanted[fd] = _IN
+        self._watched[fd] = heir
+
     def soon(self, call: Callable[[], object]) -> None:
         """Call it once the events that are at hand are handed out."""
         if not self._afterwards and not self._handing_out:
@@ -114,10 +130,7 @@ class Poller:
         fd = descriptor.fileno()
         wanted = self._wanted.get(fd, 0)
         if wanted == event:
-            self._epoll.unregister(fd)
-            del self._wanted[fd], self._watched[fd]
-            if not self._watched:
-                self._close()
+            self.forget(descriptor)
         elif wanted & event:
             self._epoll.modify(fd, wanted & ~event)
             self._wanted[fd] = wanted & ~event
@@ -176,13 +189,13 @@ class Poller:
             self._lose(descriptor, why, reading)
 
     def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
-        self.removeReader(descriptor)
         done = isinstance(why, ConnectionDone)
         reason = DONE if done else Failure(why)
         if reading and done and IHalfCloseableDescriptor.providedBy(descriptor):
+            self.removeReader(descriptor)
             descriptor.readConnectionLost(reason)
         else:
-            self.removeWriter(descriptor)
+            self.forget(descriptor)
             descriptor.connectionLost(reason)
 
     def _break(self, descriptor: Any) -> None:

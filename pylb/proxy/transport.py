@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, UserError, getConnectError
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IWriteDescriptor
@@ -71,17 +72,25 @@ class Stream(tcp.Connection):
     #: The kernel has told an error.
     _broken = False
 
+    # tcp.Connection's asks whether it speaks TLS itself, which is spoken above a stream.
+    registerProducer = FileDescriptor.registerProducer
+
     def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Poller, peer: Address) -> None:
+        """Somebody else sees to it that it is watched."""
         super().__init__(sock, protocol, reactor)
         self._peer = peer
         self.connected = 1
-        self.startReading()
 
     def getPeer(self) -> Address:
         return self._peer
 
     def getHost(self) -> Address:
         return address_of(self.socket.family, self.socket.getsockname())
+
+    def unregisterProducer(self) -> None:
+        producer, self.producer = self.producer, None
+        if producer is not None and self.disconnecting:
+            self.reactor.soon(self._close)
 
     def doRead(self) -> Exception | None:
         if self.disconnecting:
@@ -115,11 +124,13 @@ class Stream(tcp.Connection):
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        if self._queued or self._writeDisconnected or self.disconnecting or not self.connected:
-            super().loseConnection()
+        if self.disconnecting or not self.connected:
             return
-        self.disconnecting = 1
-        self.reactor.soon(self._close)
+        if self._queued:
+            super().loseConnection()
+        else:
+            self.disconnecting = 1
+            self.reactor.soon(self._close)
 
     def loseWriteConnection(self) -> None:
         if self._queued or not self.connected:
@@ -136,8 +147,7 @@ class Stream(tcp.Connection):
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()
-        self.stopReading()
-        self.stopWriting()
+        self.reactor.forget(self)
         if isinstance(reason.value, ConnectionAborted):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.socket.close()
@@ -152,6 +162,8 @@ class Stream(tcp.Connection):
         return bool(self._tempDataBuffer or self.dataBuffer) or pulled
 
     def _close(self) -> None:
+        if self._aborting or not self.connected:
+            return
         if self._queued:
             # Written after the connection was to be closed: Twisted sends that, too.
             self.stopReading()
@@ -191,9 +203,9 @@ class Connecting:
             self._fail(_explained(problem))
             return
         protocol = self._factory.buildProtocol(self._peer)
-        self._reactor.removeWriter(self)
         sock, self._socket = self._socket, None
         self._stream = Stream(sock, protocol, self._reactor, self._peer)
+        self._reactor.hand_on(self, self._stream)
         protocol.makeConnection(self._stream)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -215,7 +227,7 @@ class Connecting:
         assert self._socket is not None
         if self._failing is not None and self._failing.active():
             self._failing.cancel()
-        self._reactor.removeWriter(self)
+        self._reactor.forget(self)
         self._socket.close()
         self._socket = None
         self._factory.clientConnectionFailed(self, Failure(error))

@@ -10,7 +10,14 @@ import struct
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, ConnectionRefusedError, UserError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    UserError,
+)
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
@@ -88,6 +95,7 @@ class OneStream(SynchronousTestCase):
         self.peer.setblocking(False)
         self.protocol = Notes()
         self.stream = Stream(mine, self.protocol, self.streams, PEER)
+        self.stream.startReading()
         self.protocol.makeConnection(self.stream)
 
     def turn(self, count=1) -> list[object]:
@@ -257,6 +265,15 @@ class CloseTests(OneStream):
         self.assertEqual((self.turn(), producer.asked), ([ConnectionLost], ["stop"]))
         self.assertEqual((self.reactor.readers, self.reactor.getDelayedCalls()), ([], []))
         self.assertFalse(hasattr(self.stream, "protocol"))
+
+    def test_abort_wins(self) -> None:
+        """A connection that is to be closed and is aborted, in whichever order, is reset."""
+        for ends in (("loseConnection", "abortConnection"), ("abortConnection", "loseConnection")):
+            self.setUp()
+            for end in ends:
+                getattr(self.stream, end)()
+            self.assertEqual(self.turn(2), [ConnectionAborted])
+            self.assertRaises(ConnectionResetError, self.received)
 
     def test_lost_and_closed_at_once(self) -> None:
         """A connection that is lost while it waits to be closed hears so once."""

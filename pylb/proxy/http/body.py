@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead, parse_fields
+from pylb.proxy.http.head import UNREAD, BadHead, Fields, RequestHead, ResponseHead, parse_fields
 
 __all__ = [
     "CHUNKED",
@@ -72,6 +72,12 @@ def response_framing(head: ResponseHead, method: bytes) -> int:
 
 def content_length(fields: Fields) -> int | None:
     """The one Content-Length, if there is one; raises BadHead."""
+    if fields.length == UNREAD:
+        fields.length = _read_length(fields)
+    return fields.length
+
+
+def _read_length(fields: Fields) -> int | None:
     values = fields.values.get(b"content-length")
     if not values:
         return None

@@ -8,12 +8,14 @@ Bytes in, a `RequestHead` or a `ResponseHead` out, or `BadHead`.  The rules:
   received: `Fields.block` is written anew from what was parsed.
 - A request says without doubt where it goes: one target, one valid host, no dot segments in the path (servers that
   resolve `/public/../admin` would see another path than the one that was routed).
-- The header block is often the very same bytes on every request of a connection, so parsed ones are kept.
+- The first line and the header block are often the very same bytes on many requests of a connection, so parsed ones are
+  kept, of either a bounded number.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -47,9 +49,15 @@ _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]++|\[[0-9A-Fa-f:.]++\])(?::\d{1,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*+)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(rb"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|;|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 
+#: Parsed first lines that are kept.
+_KEPT_LINES: Final = 256
 #: Parsed blocks: how many are kept, and how long one may be to be worth it.
 _KEPT_BLOCKS: Final = 512
 _KEPT_BLOCK_SIZE: Final = 2 * 1024
+
+
+#: A Content-Length that nobody has asked for yet.
+UNREAD: Final = -1
 
 
 class BadHead(Exception):
@@ -67,7 +75,7 @@ class Fields:
     `lines` are (name in lower case, whole line written anew) in order; `values` all values of a name in order.
     """
 
-    __slots__ = ("connection", "forward", "lines", "values")
+    __slots__ = ("connection", "forward", "host", "length", "lines", "values")
 
     def __init__(self, lines: list[tuple[bytes, bytes]], values: dict[bytes, list[bytes]]) -> None:
         self.lines = lines
@@ -76,6 +84,10 @@ class Fields:
         self.connection = frozenset(self.elements(b"connection"))
         #: The lines that travel on, once `headers` has sorted them out.
         self.forward: bytes | None = None
+        #: The one valid Host of a request, once it was looked for; None if it has none.
+        self.host: bytes | None = None
+        #: The Content-Length, once `body` has read it; None if there is none.
+        self.length: int | None = UNREAD
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fields) and self.lines == other.lines
@@ -147,13 +159,10 @@ def parse_request(head: bytes) -> RequestHead:
     """What the client asks.  `head` ends with the CRLF of its last line, without the empty one; raises BadHead."""
     line, _, block = head.partition(b"\r\n")
     method, target, minor = parse_request_line(line)
-    fields = _kept_fields(block, _request_blocks)
-    hosts = fields.values.get(b"host", ())
-    if len(hosts) > 1 or (minor and not hosts):
+    fields = _request_blocks.get(block) or _keep(block, _request_fields(block), _request_blocks)
+    host = fields.host or b""
+    if minor and fields.host is None:
         raise BadHead(400, "not exactly one Host")
-    host = hosts[0] if hosts else b""
-    if hosts and not _HOST.fullmatch(host):
-        raise BadHead(400, "invalid Host")
     if target[0] != 0x2F:
         host, target = _other_target(method, target, host)
     if (b"." in target or b"%" in target) and _DOT_SEGMENT.search(target.partition(b"?")[0]):
@@ -161,6 +170,7 @@ def parse_request(head: bytes) -> RequestHead:
     return RequestHead(method, target, minor, host, fields)
 
 
+@lru_cache(_KEPT_LINES)
 def parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
     """Method, target as sent, minor version; raises BadHead."""
     if len(line) > MAX_REQUEST_LINE:
@@ -192,11 +202,18 @@ def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byt
 def parse_response(head: bytes) -> ResponseHead:
     """What the server answers; `head` as for requests; raises BadHead (whose status means nothing here)."""
     line, _, block = head.partition(b"\r\n")
+    status, reason, minor = _parse_status_line(line)
+    fields = _response_blocks.get(block) or _keep(block, parse_fields(block), _response_blocks)
+    return ResponseHead(status, reason, minor, fields)
+
+
+@lru_cache(_KEPT_LINES)
+def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
     matched = _STATUS_LINE.fullmatch(line)
     if matched is None:
         raise BadHead(502, "malformed status line")
     minor, status, reason = matched.groups()
-    return ResponseHead(int(status), reason or b"", int(minor), _kept_fields(block, _response_blocks))
+    return int(status), reason or b"", int(minor)
 
 
 def parse_fields(block: bytes) -> Fields:
@@ -216,16 +233,25 @@ def parse_fields(block: bytes) -> Fields:
     return Fields(lines, values)
 
 
+def _request_fields(block: bytes) -> Fields:
+    fields = parse_fields(block)
+    hosts = fields.values.get(b"host", ())
+    if len(hosts) > 1:
+        raise BadHead(400, "not exactly one Host")
+    if hosts:
+        fields.host = hosts[0]
+        if not _HOST.fullmatch(hosts[0]):
+            raise BadHead(400, "invalid Host")
+    return fields
+
+
 _request_blocks: dict[bytes, Fields] = {}
 _response_blocks: dict[bytes, Fields] = {}
 
 
-def _kept_fields(block: bytes, kept: dict[bytes, Fields]) -> Fields:
-    fields = kept.get(block)
-    if fields is None:
-        fields = parse_fields(block)
-        if len(block) <= _KEPT_BLOCK_SIZE:
-            if len(kept) >= _KEPT_BLOCKS:
-                kept.clear()
-            kept[block] = fields
+def _keep(block: bytes, fields: Fields, kept: dict[bytes, Fields]) -> Fields:
+    if len(block) <= _KEPT_BLOCK_SIZE:
+        if len(kept) >= _KEPT_BLOCKS:
+            kept.clear()
+        kept[block] = fields
     return fields

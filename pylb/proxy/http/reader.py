@@ -32,15 +32,16 @@ class HeadReader:
 
     def feed(self, data: bytes) -> bytes | None:
         """The head without its blank line once it is whole; raises BadHead."""
-        searched = len(self._buffer)
-        if searched:
-            data = self._buffer + data
-        end = data.find(b"\r\n\r\n", max(0, searched - 3))
+        if self._buffer:
+            searched = max(0, len(self._buffer) - 3)
+            data, self._buffer = self._buffer + data, b""
+            end = data.find(b"\r\n\r\n", searched)
+        else:
+            end = data.find(b"\r\n\r\n")
         if end < 0:
             self._check(data)
             self._buffer = data
             return None
-        self._buffer = b""
         self._line_seen = False
         self._rest = data[end + 4 :]
         return data[: end + 2]

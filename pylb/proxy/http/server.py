@@ -143,6 +143,11 @@ class ServerConnection(ServerSide):
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         framing = response_framing(head, self._method)
+        if framing == len(data):
+            exchange.answered(head, framing, data)
+            if self._exchange is exchange:
+                exchange.answer_ends(None, clean=True)
+            return
         body = self._body = body_reader(framing)
         payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
         exchange.answered(head, framing, payload)

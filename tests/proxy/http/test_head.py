@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.proxy.http import head as head_module
 from pylb.proxy.http.head import (
     MAX_BLOCK,
     MAX_FIELDS,
@@ -231,6 +232,33 @@ class BlockTests(SynchronousTestCase):
         for n in range(2000):
             self.assertEqual(request(block=HOST + b"N: %d\r\n" % n).fields.first(b"n"), b"%d" % n)
         self.assertEqual(request(block=HOST + b"N: first\r\n").fields, first)
+
+    def test_what_is_refused_stays_refused(self):
+        """Nothing that was refused is remembered as good, whatever it is that is wrong; nor is it by another version."""
+        wrong = [
+            {"line": b"get / HTTP/1.1"},
+            {"block": b"Host: a b\r\n"},
+            {"block": HOST + HOST},
+            {"block": b"A : b\r\n"},
+        ]
+        for bad in wrong * 2:
+            self.assertEqual(refusal(**bad), 400)
+        without_host = b"N: nobody\r\n"
+        for _ in range(2):
+            self.assertIsNone(refusal(b"GET / HTTP/1.0", without_host))
+            self.assertEqual(refusal(b"GET / HTTP/1.1", without_host), 400)
+
+    def test_bounded(self):
+        """So many blocks and lines are remembered and no more, and no long blocks."""
+        for n in range(2000):
+            parse_response(b"HTTP/1.1 200 %d\r\nN: %d\r\n" % (n, n))
+            request(b"GET /%d HTTP/1.1" % n, HOST + b"N: %d\r\n" % n)
+        request(block=HOST + b"A: %b\r\n" % bytes(4096).replace(b"\0", b"a"))
+        for kept in (head_module._request_blocks, head_module._response_blocks):
+            self.assertLessEqual(len(kept), 512)
+            self.assertLess(max(map(len, kept)), 4096)
+        for lines in (head_module.parse_request_line, head_module._parse_status_line):
+            self.assertEqual(lines.cache_info().currsize, 256)
 
     def test_time_is_linear(self):
         """A block of white space costs no more than one of letters."""
