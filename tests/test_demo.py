@@ -19,26 +19,26 @@ from pylb.demo import Demo
 from pylb.proxy.listen import BindError
 from pylb.service import LoadBalancer
 from tests.backends import Peer, until
+from tests.functional.rig import free_port
 
 
 class DemoTests(TestCase):
     timeout = 30
 
-    def free(self, kind=socket.SOCK_STREAM) -> str:
+    def free(self) -> str:
         """An address; it stays this test's until all are chosen."""
-        sock = socket.socket(socket.AF_INET, kind)
-        sock.bind(("127.0.0.1", 0))
-        self.held.append(sock)
-        return f"127.0.0.1:{sock.getsockname()[1]}"
+        port = free_port()
+        while port in self.chosen:
+            port = free_port()
+        self.chosen.add(port)
+        return f"127.0.0.1:{port}"
 
     def setUp(self):
-        self.held = []
+        self.chosen = set()
         self.path = Path(os.path.relpath(self.mktemp()))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.web, self.spare, self.datagrams = self.free(), self.free(), self.free(socket.SOCK_DGRAM)
-        listens = {"web": self.free(), "echo": self.free(), "time": self.free(socket.SOCK_DGRAM)}
-        for sock in self.held:
-            sock.close()
+        self.web, self.spare, self.datagrams = self.free(), self.free(), self.free()
+        listens = {"web": self.free(), "echo": self.free(), "time": self.free()}
         config = {
             "shutdown_timeout": "2s",
             "pools": {
@@ -122,10 +122,17 @@ class DemoTests(TestCase):
         client.transport.loseConnection()
         await self.services.stopService()
         self.assertFalse(self.path.exists())
-        for address in (self.web, self.spare, *self.listens.values()):
-            host, port = address.split(":")
-            with socket.socket() as sock:
-                sock.bind((host, int(port)))
+        for address in (self.web, self.spare, self.listens["web"], self.listens["echo"]):
+            # A connection that has ended may linger at the port; whoever listens would be in the way all the same.
+            self.assert_free(address, socket.SOCK_STREAM, reuse=1)
+        for address in (self.datagrams, self.listens["time"]):
+            self.assert_free(address, socket.SOCK_DGRAM, reuse=0)
+
+    def assert_free(self, address: str, kind: int, reuse: int) -> None:
+        host, port = address.split(":")
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            sock.bind((host, int(port)))
 
     def test_address_in_use(self):
         host, port = self.web.split(":")
