@@ -14,14 +14,20 @@ and where nginx lets late news mislead it, the epoch of a lease decides.  Each e
   server once, and a straggler that succeeds does not heal an ejected server;
 - while a server is ejected, every lease of its present epoch is a trial, and only a trial ends the ejection;
 - a trial that ends without a verdict (its client left) neither heals nor counts: the next lease is the trial.
+
+Workers that share a server have one health, each a copy.  What a worker knows is a note, and notes are in an order in which
+whatever happens makes them greater; so the greatest of all workers' is the truth, and each takes over what it has not known.
+Each may start a trial of its own when the pause is over, until it has read that another one has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from math import inf
+from typing import NamedTuple, Protocol
 
-__all__ = ["CALM", "Change", "Health"]
+__all__ = ["CALM", "Change", "Health", "Note", "Shared"]
 
 #: Seconds without trouble after which it is called over, in the news.
 CALM = 1.0
@@ -40,17 +46,46 @@ class Change(Enum):
     SWITCHED = "switched"
 
 
+class Note(NamedTuple):
+    """What a worker knows of the failures of a server, as it tells the others."""
+
+    #: Odd while the server is ejected.
+    epoch: int
+    #: How often the failures were forgotten.
+    cleared: int
+    #: The failures since then.
+    fails: int
+    failed_at: float
+    #: -inf: at once.
+    retry_at: float
+
+
+class Shared(Protocol):
+    """Where the workers that share a server keep their notes."""
+
+    def notes(self) -> Iterable[Note]:
+        """Those of all of them, this one's too."""
+
+    def publish(self, note: Note) -> None:
+        """This one's from now on."""
+
+
 class Health:
     """The failures of one server.  Times are seconds of whichever clock the caller reads."""
 
-    __slots__ = ("epoch", "fail_timeout", "failed_at", "fails", "max_fails", "retry_at")
+    __slots__ = ("cleared", "epoch", "fail_timeout", "failed_at", "fails", "max_fails", "retry_at", "shared")
 
     def __init__(self, max_fails: int = 1, fail_timeout: float = 10.0) -> None:
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
         self.fails = 0
         self.failed_at = -inf
+        #: Odd while ejected.
         self.epoch = 0
+        #: How often `fails` was set to 0.
+        self.cleared = 0
+        #: None if no other worker uses the server.
+        self.shared: Shared | None = None
         #: While ejected: after this moment the next trial may start.
         self.retry_at: float | None = None
 
@@ -65,6 +100,7 @@ class Health:
     def trial_started(self, now: float) -> None:
         """A lease was given although the server is ejected: nobody else for another `fail_timeout`."""
         self.retry_at = now + self.fail_timeout
+        self._publish()
 
     def failed(self, epoch: int, now: float) -> Change:
         """A lease of `epoch` failed."""
@@ -72,6 +108,11 @@ class Health:
             return Change.NOTHING
         self.fails += 1
         self.failed_at = now
+        change = self._failed_again(now)
+        self._publish()
+        return change
+
+    def _failed_again(self, now: float) -> Change:
         if not self.max_fails:
             return Change.TOLERATED if self.fails == 1 else Change.NOTHING
         if self.ejected:
@@ -87,13 +128,13 @@ class Health:
         """A lease of `epoch`, given at `picked`, succeeded."""
         if epoch != self.epoch:
             return Change.NOTHING
-        if self.ejected:
+        if self.epoch % 2:
             return self.forgive()
         # Where nothing is ejected only the news is at stake: a server that fails every other time is no news each time.
         pause = self.fail_timeout if self.max_fails else max(self.fail_timeout, CALM)
         if not self.fails or picked - self.failed_at <= pause:
             return Change.NOTHING
-        self.fails = 0
+        self._clear()
         return Change.NOTHING if self.max_fails else Change.RECOVERED
 
     def abandoned(self, epoch: int, picked: float) -> None:
@@ -101,11 +142,43 @@ class Health:
         # Only the latest trial opens the door: a later one, or a later failure, has moved `retry_at` on.
         if epoch == self.epoch and self.retry_at == picked + self.fail_timeout:
             self.retry_at = -inf
+            self._publish()
 
     def forgive(self) -> Change:
         """Forget every failure and begin a new epoch."""
         change = Change.RECOVERED if self.ejected else Change.NOTHING
-        self.fails = 0
         self.retry_at = None
-        self.epoch += 1
+        self.epoch += 1 if self.epoch % 2 else 2
+        self._clear()
         return change
+
+    def catch_up(self) -> Change:
+        """Take over what other workers know."""
+        if self.shared is None:
+            return Change.NOTHING
+        was_ejected, known = self.ejected, self.note[:3]
+        latest = max(self.shared.notes())
+        self.epoch, self.cleared, self.fails, self.failed_at, retry_at = latest
+        # A server that nothing ejects here may be ejected by a worker that knows others.
+        self.retry_at = retry_at if self.epoch % 2 and self.max_fails else None
+        if latest[:3] > known:
+            # So that it outlives the worker that it is from.  The trials of others do not come here: they may be given up.
+            self._publish()
+        if self.ejected is was_ejected:
+            return Change.NOTHING
+        return Change.EJECTED if self.ejected else Change.RECOVERED
+
+    @property
+    def note(self) -> Note:
+        """What this worker knows."""
+        retry_at = -inf if self.retry_at is None else self.retry_at
+        return Note(self.epoch, self.cleared, self.fails, self.failed_at, retry_at)
+
+    def _clear(self) -> None:
+        self.fails = 0
+        self.cleared += 1
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.shared is not None:
+            self.shared.publish(self.note)
