@@ -1,7 +1,7 @@
 """Which server gets this request, and what came of it?
 
 - Primaries serve while one of them is usable and was not tried before; else the backups, by the same method.
-- Whoever uses a server holds a lease: at most one verdict, exactly one release.
+- Whoever uses a server holds a lease (pylb.balance.lease).
 - The clock is read once for each `acquire` and each verdict.
 - Nothing is filtered at a request.  A method holds the servers that are usable; the pool tells it of each change, and
   looks at what time alone brings back when that time has come.
@@ -19,6 +19,7 @@ from random import Random
 from typing import Protocol
 
 from pylb.balance.health import CALM, Change
+from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools, at_once
 from pylb.balance.request import Request, compile_key, network
 from pylb.balance.server import Server, Switch
@@ -26,7 +27,7 @@ from pylb.balance.sticky import make_sticky
 from pylb.balance.tier import Tier
 from pylb.model import PoolSpec
 
-__all__ = ["Lease", "NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
+__all__ = ["NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
 
 
 class NoServerAvailable(Exception):
@@ -49,84 +50,6 @@ class Unobserved:
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None: ...
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None: ...
-
-
-class Lease:
-    """What somebody holds while using a server.
-
-    Give at most one verdict and then release; further calls do nothing, whatever their order.
-    """
-
-    __slots__ = ("_epoch", "_judged", "_picked", "_pool", "_released", "_waits", "server", "tried")
-
-    def __init__(self, pool: Pool, server: Server, tried: tuple[Server, ...], now: float) -> None:
-        self.server = server
-        #: The servers that were tried for this request before.
-        self.tried = tried
-        self._pool = pool
-        self._epoch = server.health.epoch
-        self._picked = now
-        self._judged = False
-        self._released = False
-        #: Whether its time is to be measured still.
-        self._waits = bool(pool.metric)
-
-    def succeeded(self) -> None:
-        """The server did what it was asked."""
-        if not self._judged and not self._released:
-            self._judged = True
-            if self.server.health.fails:
-                self._pool._succeeded(self.server, self._epoch, self._picked)
-
-    def failed(self, reason: str) -> None:
-        """The server did not; `reason` is for the log."""
-        if not self._judged and not self._released:
-            self._judged = True
-            self.server.failures += 1
-            self._pool._failed(self.server, self._epoch, reason)
-
-    def timed(self, moment: str) -> None:
-        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far.
-
-        Only the first time counts.
-        """
-        if self._waits and self._pool.metric == moment:
-            self._wait_no_more()
-            self._pool._measured(self.server, self._picked)
-
-    def _wait_no_more(self) -> None:
-        self._waits = False
-        server = self.server
-        server.waiting -= 1
-        server.began = server.began - self._picked if server.waiting else 0.0
-
-    def bind(self, request: Request) -> bool:
-        """The session of `request` belongs to this server from now on, if the pool learns sessions; whether that is news."""
-        return self._pool.sticky is not None and self._pool._bind(request, self.server)
-
-    def unbind(self, request: Request) -> None:
-        """The session of `request` does not belong to this server any more, if it does."""
-        if self._pool.sticky is not None:
-            self._pool.sticky.forget(request, self.server)
-
-    def release(self) -> None:
-        """The server is not used any more."""
-        if self._released:
-            return
-        self._released = True
-        server = self.server
-        server.active -= 1
-        if self._waits:
-            self._wait_no_more()
-        if server.health.retry_at is not None and not self._judged:
-            server.health.abandoned(self._epoch, self._picked)
-        if not server.usable:
-            self._pool._released(server)
-        elif self._pool._watches_load:
-            self._pool._tier_of[server].refresh_load(server)
-
-    def __repr__(self) -> str:
-        return f"<Lease of {self.server.name}{', released' if self._released else ''}>"
 
 
 class Pool:
@@ -158,7 +81,7 @@ class Pool:
         )
         self._tiers: tuple[Tier, ...] = ()
         #: Whether the methods want to know of each change of load.
-        self._watches_load = False
+        self.watches_load = False
         self._tier_of: dict[Server, Tier] = {}
         #: (when, number, server): when to look at an ejected server again; one entry for each of `_awaited`.
         self._returns: list[tuple[float, int, Server]] = []
@@ -179,7 +102,7 @@ class Pool:
         self.servers = servers
         primaries, backups = self._tiers = self._make_tiers()
         self.metric = primaries.metric
-        self._watches_load = primaries.load_changed is not None
+        self.watches_load = primaries.load_changed is not None
         self._tier_of = {server: backups if server.spec.backup else primaries for server in servers}
         if self.sticky is not None:
             self.sticky.use(servers)
@@ -262,18 +185,13 @@ class Pool:
 
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
-        server.active += 1
-        if self.metric:
-            server.waiting += 1
-            server.began += now
-        server.picked += 1
         if server.health.retry_at is not None:
             server.health.trial_started(now)
             self._settle(server, now)
         else:
             if server.spec.max_conns:
                 self._refresh(server, now)
-            if self._watches_load and server.usable:
+            if self.watches_load and server.usable:
                 self._tier_of[server].refresh_load(server)
             if self._refusing and now - self._refused_at >= CALM:
                 self._refusing = False
@@ -283,7 +201,7 @@ class Pool:
     def _refuse(self, now: float, after: Lease | None) -> NoServerAvailable:
         if any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
-        if after is not None and not after._judged:
+        if after is not None and not after.judged:
             return NoServerAvailable(f"pool {self.name}: no other server is usable")
         self.refused += 1
         self._refused_at = now
@@ -293,11 +211,14 @@ class Pool:
             self._observer.pool_changed(self, False, reason)
         return NoServerAvailable(f"pool {self.name}: {reason}")
 
-    def _failed(self, server: Server, epoch: int, reason: str) -> None:
-        now = self._clock()
+    # What leases tell.
+
+    def failed(self, lease: Lease, reason: str) -> None:
+        """A lease has its verdict."""
+        now, server = self._clock(), lease.server
         health = server.health
         fails = health.fails
-        change = health.failed(epoch, now)
+        change = health.failed(lease.epoch, now)
         if health.fails > fails and (tier := self._tier_of.get(server)) is not None:
             if tier.failed is not None:
                 tier.failed(server)
@@ -305,27 +226,39 @@ class Pool:
                 tier.set_back(server, server.spec.slow_start / health.max_fails, now)
         self._judged(server, change, reason, now)
 
-    def _succeeded(self, server: Server, epoch: int, picked: float) -> None:
-        now = self._clock()
-        change = server.health.succeeded(epoch, picked)
+    def succeeded(self, lease: Lease) -> None:
+        """A lease has its verdict, of a server that had failed."""
+        now, server = self._clock(), lease.server
+        change = server.health.succeeded(lease.epoch, lease.picked)
         if change is Change.RECOVERED and server.health.max_fails:
             self._start_slowly(server, now)
         self._judged(server, change, "a request succeeded", now)
+
+    def measured(self, lease: Lease) -> None:
+        """The moment that `metric` names has come."""
+        tier = self._tier_of.get(lease.server)
+        if tier is not None and tier.measured is not None:
+            now = self._clock()
+            tier.measured(lease.server, now - lease.picked, now)
+
+    def bind(self, request: Request, server: Server) -> bool:
+        """The session of `request` belongs to `server` from now on; whether that is news."""
+        assert self.sticky is not None
+        return server in self._tier_of and self.sticky.bind(request, server, self._clock())
+
+    def released(self, server: Server) -> None:
+        """A lease is over, of a server that is not usable or whose load is watched."""
+        if not server.usable:
+            self._refresh(server, self._clock())
+        elif self.watches_load:
+            self._tier_of[server].refresh_load(server)
+
+    # What becomes of servers.
 
     def _start_slowly(self, server: Server, now: float) -> None:
         tier = self._tier_of.get(server)
         if tier is not None and server.spec.slow_start and len(self.servers) > 1:
             tier.warm_up(server, now)
-
-    def _measured(self, server: Server, picked: float) -> None:
-        tier = self._tier_of.get(server)
-        if tier is not None and tier.measured is not None:
-            now = self._clock()
-            tier.measured(server, now - picked, now)
-
-    def _bind(self, request: Request, server: Server) -> bool:
-        assert self.sticky is not None
-        return server in self._tier_of and self.sticky.bind(request, server, self._clock())
 
     def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
         if change is Change.NOTHING or server not in self._tier_of:
@@ -333,9 +266,6 @@ class Pool:
         self._settle(server, now)
         if change is not Change.EXTENDED:
             self._observer.server_changed(self, server, change, reason)
-
-    def _released(self, server: Server) -> None:
-        self._refresh(server, self._clock())
 
     def _refresh(self, server: Server, now: float) -> None:
         """Tell the method of a change.  A server that has left the pool is nobody's."""

@@ -82,7 +82,7 @@ class Tier:
 
     def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         """The next server; there must be one."""
-        warm = self._take_turns(tried, now) if self.warming else None
+        warm = self._take_turns(tried, now) if self.warming.size else None
         return warm or self.method.choose(request, tried, now)
 
     def _take(self, server: Server, now: float) -> None:
@@ -105,11 +105,11 @@ class Tier:
         """One that is warming up, or None if it is the method's turn."""
         for server in self.warming.step(now):
             self._take(server, now)
-        if not self.warming:
+        if not self.warming.size:
             return None
         return self.warming.choose(tried, self._weight if self._method_offers(tried) else 0)
 
     def _method_offers(self, tried: Collection[Server]) -> bool:
         """Whether the method holds one that was not tried."""
         held = [server for server in tried if server.spec.backup is self.backup and server not in self.warming]
-        return self.usable - len(self.warming) > sum(server.usable for server in held)
+        return self.usable - self.warming.size > sum(server.usable for server in held)

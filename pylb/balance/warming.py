@@ -42,7 +42,7 @@ class _Place:
 class Warming:
     """The servers of a tier that start slowly."""
 
-    __slots__ = ("_clock", "_indexes", "_owed", "_places", "_queue", "_size", "_steps", "_weight")
+    __slots__ = ("_clock", "_indexes", "_owed", "_places", "_queue", "_steps", "_weight", "size")
 
     def __init__(self) -> None:
         self._indexes = count()
@@ -53,8 +53,8 @@ class Warming:
         self._clear()
 
     def _clear(self) -> None:
-        #: Of those that are in.
-        self._size = 0
+        #: How many are in, and their weight.
+        self.size = 0
         self._weight = 0.0
         #: A heap of the items of places; some are out of date.
         self._queue: list[tuple[float, int, _Place]] = []
@@ -62,10 +62,6 @@ class Warming:
         self._clock = 0.0
         #: How many requests they should have had beyond those that they had.
         self._owed = 0.0
-
-    def __len__(self) -> int:
-        """How many are in."""
-        return self._size
 
     def __contains__(self, server: Server) -> bool:
         """Whether it starts slowly; it may be out."""
@@ -134,22 +130,22 @@ class Warming:
         place.item = (self._clock + place.left / weight, place.index, place)
         heappush(self._queue, place.item)
         self._weight += weight
-        self._size += 1
+        self.size += 1
 
     def _exit(self, place: _Place) -> None:
         assert place.item is not None, "it is in"
         place.left = (place.item[0] - self._clock) * place.weight
         place.item = None
         self._weight -= place.weight
-        self._size -= 1
-        if len(self._queue) > 2 * self._size + 16:
+        self.size -= 1
+        if len(self._queue) > 2 * self.size + 16:
             self._queue = [item for item in self._queue if item[2].item is item]
             heapify(self._queue)
 
     def _is_turn(self, weight: float) -> bool:
         """Whether it is theirs and not the method's."""
-        if not self._size or not weight:
-            return self._size > 0
+        if not self.size or not weight:
+            return self.size > 0
         self._owed += self._weight / (self._weight + weight)
         if self._owed < 0.5:
             return False

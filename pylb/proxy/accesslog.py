@@ -22,13 +22,14 @@ class Try:
     """A server that was tried: its name, its status, seconds until it was connected and until its head came (HTTP).
 
     The status is what the server sent (HTTP).  Or 502: it could not be reached, or it closed or sent rubbish before there
-    was a head; or 504: it was late with either.
+    was a head; or 504: it was late with either.  `started` is a reading of the clock.
     """
 
-    __slots__ = ("connect_time", "header_time", "server", "status")
+    __slots__ = ("connect_time", "header_time", "server", "started", "status")
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, started: float = 0.0) -> None:
         self.server = server
+        self.started = started
         self.status: int | None = None
         self.connect_time: float | None = None
         self.header_time: float | None = None
@@ -84,9 +85,9 @@ class Record:
         self.method = self.target = self.version = b""
         self.host = self.referer = self.user_agent = b""
 
-    def tried(self, server_name: str) -> Try:
+    def tried(self, server_name: str, now: float = 0.0) -> Try:
         """Note that a server is tried; the caller fills in what becomes of it."""
-        attempt = Try(server_name)
+        attempt = Try(server_name, now)
         self.tries.append(attempt)
         return attempt
 

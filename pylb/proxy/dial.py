@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import typing
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectError
@@ -71,8 +70,8 @@ class ServerSide(Protocol):
 class Dialler(typing.Protocol):
     """Whoever dials: hears one of `reached` and `missed`."""
 
-    #: Makes the protocol of a connection.
-    build: Callable[[], ServerSide]
+    def build(self) -> ServerSide:
+        """A protocol for a connection."""
 
     def reached(self, protocol: ServerSide) -> None:
         """The server is there: `protocol` may be used."""

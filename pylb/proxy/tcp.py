@@ -33,7 +33,7 @@ from pylb.proxy.connections import LINGER, Connections, peer_of, set_options
 from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.tls import TLSTransport
-from pylb.proxy.upstream import Upstream
+from pylb.proxy.upstream import Attempts, Upstream
 from pylb.proxy.variables import stream_variable
 
 __all__ = ["TcpFactory"]
@@ -130,18 +130,16 @@ class _ServerSide(_Side, ServerSide):
         self.session.server_lost(reason)
 
 
-class _Session:
+class _Session(Attempts):
     """One client, the server it got, and what is under way between them."""
 
     __slots__ = (
-        "_attempts",
         "_client",
         "_deadline",
         "_early",
         "_factory",
         "_half_close",
         "_over",
-        "_record",
         "_server",
     )
 
@@ -156,8 +154,8 @@ class _Session:
         self._over = False
         self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
         host, port = peer_of(client.transport)
-        self._record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
-        self._attempts = factory.upstream.attempts(self, self._record)
+        record = Record(spec.name, "tcp", host, port, factory.clock(), factory.upstream.pool.name)
+        super().__init__(factory.upstream, record)
         self._deadline = Deadline(factory.deadlines, self._close)
         self._deadline.set(min(spec.timeout, _HANDSHAKE))
         factory.connections.add(self)
@@ -167,14 +165,16 @@ class _Session:
         self._deadline.clear()
         spec = self._factory.spec
         set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
-        self._attempts.start(lambda: _ServerSide(self), self._reached, self._unreachable)
+        self.start()
 
     def variable(self, name: str) -> bytes:
-        """What a balancing method or a session may ask."""
-        return stream_variable(name, self._record, self._client.transport if self._client is not None else None)
+        return stream_variable(name, self.record, self._client.transport if self._client is not None else None)
+
+    def build(self) -> _ServerSide:
+        return _ServerSide(self)
 
     def from_client(self, data: bytes) -> None:
-        self._record.bytes_received += len(data)
+        self.record.bytes_received += len(data)
         if self._over:
             return
         if self._early is None:
@@ -186,12 +186,12 @@ class _Session:
             self._client.transport.pauseProducing()
 
     def from_server(self, data: bytes) -> None:
-        self._record.upstream_bytes_received += len(data)
+        self.record.upstream_bytes_received += len(data)
         if self._over:
             return
         self._touch()
-        self._attempts.lease.timed("first_byte")
-        self._record.bytes_sent += len(data)
+        self.lease.timed("first_byte")
+        self.record.bytes_sent += len(data)
         self._client.transport.write(data)
 
     def ended(self, side: _Side) -> None:
@@ -200,7 +200,7 @@ class _Session:
         if self._early is not None:
             return
         if side is self._server:
-            self._attempts.lease.timed("last_byte")
+            self.lease.timed("last_byte")
         other = self._client if side is self._server else self._server
         if other is None:
             side.close()
@@ -222,8 +222,8 @@ class _Session:
         server, self._server = self._server, None
         self._over = True
         if not server.was_reset(reason):
-            self._attempts.lease.timed("last_byte")
-        self._attempts.stop()
+            self.lease.timed("last_byte")
+        self.stop()
         if self._client is None:
             self._finish()
         elif server.ended and self._half_close and not self._client.ended:
@@ -242,13 +242,13 @@ class _Session:
         if not sides:
             self._finish()
 
-    def _reached(self, server: ServerSide) -> None:
-        assert isinstance(server, _ServerSide) and self._attempts.lease is not None
-        self._attempts.lease.succeeded()
-        self._attempts.lease.timed("connect")
-        self._attempts.lease.bind(self)
-        self._record.status = 200
-        self._server = server
+    def connected(self, side: ServerSide) -> None:
+        assert isinstance(side, _ServerSide) and self.lease is not None
+        self.lease.succeeded()
+        self.lease.timed("connect")
+        self.lease.bind(self)
+        self.record.status = 200
+        server = self._server = side
         self._touch()
         early, self._early = self._early, None
         client = self._client
@@ -264,8 +264,8 @@ class _Session:
         elif client.ended:
             self.ended(client)
 
-    def _unreachable(self, error: Exception) -> None:
-        self._record.status = 504 if isinstance(error, UpstreamError) and error.timed_out else 502
+    def unreachable(self, error: Exception) -> None:
+        self.record.status = 504 if isinstance(error, UpstreamError) and error.timed_out else 502
         self._early = None
         if self._client is None:
             self._finish()
@@ -273,7 +273,7 @@ class _Session:
             self._close()
 
     def _send(self, data: bytes) -> None:
-        self._record.upstream_bytes_sent += len(data)
+        self.record.upstream_bytes_sent += len(data)
         self._server.transport.write(data)
 
     def _follow(self, side: _Side, reset: bool) -> None:
@@ -301,9 +301,9 @@ class _Session:
 
     def _finish(self) -> None:
         self._deadline.stop()
-        self._attempts.stop()
-        self._record.status = self._record.status or 499
-        self._factory.access_log.write(self._record)
+        self.stop()
+        self.record.status = self.record.status or 499
+        self._factory.access_log.write(self.record)
         # Last: when pylb stops, the log is closed after the last connection.
         self._factory.connections.remove(self)
 

@@ -22,7 +22,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.lease import Lease
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.model import Address, InetAddress, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
 from pylb.proxy.datagram import Client, FrontPort, ServerPort, front_port

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pylb.balance.pool import Lease
+from pylb.balance.lease import Lease
 from pylb.proxy.accesslog import Record
 from pylb.proxy.datagram import PASSING, Client, ServerPort
 from pylb.proxy.variables import address_variable

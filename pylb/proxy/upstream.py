@@ -1,9 +1,9 @@
 """How does a client get to a server that takes it?
 
 The one retry loop of everything that is a stream: acquire, connect and, when that fails, try elsewhere, within the
-listener's limits and never the same server twice.  Whoever asks hears once: `connected` with an established protocol (over
-TLS that means verified), or `failed`.  The lease of the present try is `lease`; the asker gives it its verdict once the
-server has been reached, and the loop gives it while connecting.
+listener's limits and never the same server twice.  Whoever searches hears once: `connected` with an established protocol
+(over TLS that means verified), or `unreachable`.  The lease of the present try is `lease`; who searches gives it its
+verdict once the server has been reached, and the loop gives it while connecting.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
-from pylb.balance.request import Request
+from pylb.balance.lease import Lease
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.proxy.connections import set_options
 from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import Dial, ServerSide, UpstreamError
 
 if TYPE_CHECKING:
-    from pylb.proxy.accesslog import Record, Try
+    from pylb.proxy.accesslog import Record
     from pylb.proxy.tls import ClientTLS
 
 __all__ = ["Attempts", "Limits", "Upstream"]
@@ -56,63 +56,54 @@ class Upstream:
         """Of all that has to do with its servers."""
         return Deadlines(self.reactor, self.clock)
 
-    def attempts(self, request: Request, record: Record) -> Attempts:
-        """A search on behalf of one client; every try is noted in `record`."""
-        return Attempts(self, request, record)
-
 
 class Attempts:
-    """One client's search for a server."""
+    """One client's search for a server.  Whoever searches inherits from this, and says what it asks and what follows."""
 
-    __slots__ = (
-        "_connected",
-        "_dial",
-        "_failed",
-        "_record",
-        "_request",
-        "_started",
-        "_take_idle",
-        "_tried_at",
-        "_tries",
-        "_try",
-        "_upstream",
-        "build",
-        "lease",
-    )
+    __slots__ = ("_dial", "_started", "_upstream", "lease", "record")
 
-    def __init__(self, upstream: Upstream, request: Request, record: Record) -> None:
+    def __init__(self, upstream: Upstream, record: Record) -> None:
+        """Every try is noted in `record`."""
         #: Held from the first try until `stop`; between two tries the old one is released.
         self.lease: Lease | None = None
+        self.record = record
         self._upstream = upstream
-        self._request = request
-        self._record = record
         self._dial: Dial | None = None
-        self._try: Try | None = None
-        self._tries = 0
 
-    def start(
-        self,
-        build: Callable[[], ServerSide],
-        connected: Callable[[ServerSide], None],
-        failed: Callable[[Exception], None],
-        take_idle: Callable[[Server], ServerSide | None] | None = None,
-    ) -> None:
-        """Look for a server.
+    # What the client says.
 
-        `build` makes the protocol for a new connection, `take_idle` hands out an established one to the server if there is
-        one.  `failed` gets NoServerAvailable or, when servers were tried, the UpstreamError of the last; no lease is held
-        then.  Either may be called before this returns.
+    def variable(self, name: str) -> bytes:
+        """What a balancing method or a session may ask (`pylb.balance.request.Request`)."""
+        raise NotImplementedError
+
+    def build(self) -> ServerSide:
+        """A protocol for a new connection."""
+        raise NotImplementedError
+
+    def take_idle(self, server: Server) -> ServerSide | None:
+        """An established connection to the server, if there is one."""
+
+    def connected(self, side: ServerSide) -> None:
+        """The server is there; may be called before `start` or `again` returns."""
+        raise NotImplementedError
+
+    def unreachable(self, error: Exception) -> None:
+        """There is none, and no lease is held: NoServerAvailable or, when servers were tried, the UpstreamError of the last.
+
+        May be called before `start` or `again` returns.
         """
-        self.build = build
-        self._connected = connected
-        self._failed = failed
-        self._take_idle = take_idle
-        self._started = self._upstream.clock()
+        raise NotImplementedError
+
+    # What it can do.
+
+    def start(self) -> None:
+        """Look for a server."""
         try:
-            lease = self._upstream.pool.acquire(self._request)
+            lease = self._upstream.pool.acquire(self)
         except NoServerAvailable as error:
-            failed(error)
+            self.unreachable(error)
         else:
+            self._started = lease.picked
             self._use(lease)
 
     def again(self, failure: str | None = None) -> bool:
@@ -122,12 +113,12 @@ class Attempts:
         False when limits or the pool do not allow it: nothing has changed then and the present lease is still held.
         """
         limits = self._upstream.limits
-        if limits.tries and self._tries >= limits.tries:
+        if limits.tries and len(self.record.tries) >= limits.tries:
             return False
         if limits.timeout and self._upstream.clock() - self._started >= limits.timeout:
             return False
         try:
-            lease = self._upstream.pool.acquire(self._request, after=self.lease)
+            lease = self._upstream.pool.acquire(self, after=self.lease)
         except NoServerAvailable:
             return False
         if failure is not None and self.lease is not None:
@@ -150,18 +141,17 @@ class Attempts:
 
     def _use(self, lease: Lease) -> None:
         self.lease = lease
-        self._tries += 1
-        self._try = self._record.tried(lease.server.name)
-        idle = self._take_idle(lease.server) if self._take_idle is not None else None
+        attempt = self.record.tried(lease.server.name, lease.picked)
+        idle = self.take_idle(lease.server)
         if idle is None:
             self._connect(lease.server)
         else:
-            self._try.connect_time = 0.0
-            self._connected(idle)
+            attempt.connect_time = 0.0
+            self.connected(idle)
 
     def _connect(self, server: Server) -> None:
         upstream = self._upstream
-        self._tried_at = upstream.clock()
+        self.record.tries[-1].started = upstream.clock()
         self._dial = Dial(
             self, server, upstream.reactor, upstream.deadlines, upstream.limits.connect_timeout, upstream.tls
         )
@@ -170,24 +160,22 @@ class Attempts:
     def reached(self, protocol: ServerSide) -> None:
         """The dial's: the server is there."""
         self._dial = None
-        if self._try is not None:
-            self._try.connect_time = self._upstream.clock() - self._tried_at
-        limits = self._upstream.limits
+        attempt, limits = self.record.tries[-1], self._upstream.limits
+        attempt.connect_time = self._upstream.clock() - attempt.started
         set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
-        self._connected(protocol)
+        self.connected(protocol)
 
     def missed(self, error: UpstreamError) -> None:
         """The dial's: the server is not there."""
         self._dial = None
-        if self._try is not None:
-            self._try.status = 504 if error.timed_out else 502
+        self.record.tries[-1].status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
             self.lease.failed(str(error))
             kind = "timeout" if error.timed_out else "error"
             if kind in self._upstream.limits.next_upstream and self.again():
                 return
         self._release()
-        self._failed(error)
+        self.unreachable(error)
 
     def _release(self) -> None:
         lease, self.lease = self.lease, None

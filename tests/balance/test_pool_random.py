@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.pool import Lease, NoServerAvailable
+from pylb.balance.lease import Lease
+from pylb.balance.pool import NoServerAvailable
 from pylb.balance.server import Server
 from pylb.model import Balance
 from tests.balance.fakes import Bench, host, make_server

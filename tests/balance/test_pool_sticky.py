@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.lease import Lease
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server, Switch
 from pylb.model import Balance, PoolSpec, StickyLearn, StickyRoute
 from tests.balance.fakes import host, make_server

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.balance.lease import Lease
 from pylb.balance.methods import maglev, places
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import METHODS, Balance, PoolSpec, StickyLearn, StickyRoute
 from tests.balance.fakes import server_spec

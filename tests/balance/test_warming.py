@@ -57,7 +57,7 @@ class TurnTests(SynchronousTestCase):
         servers = self.begin(3 * LOOKS)
         found = [self.warming.step(100.0) for _ in range(4)]
         self.assertEqual([len(each) for each in found], [LOOKS, LOOKS, LOOKS, 0])
-        self.assertEqual(([server for each in found for server in each], len(self.warming)), (servers, 0))
+        self.assertEqual(([server for each in found for server in each], self.warming.size), (servers, 0))
 
     def test_out_too_long(self) -> None:
         """One whose time is over while it is out is let go, and nobody is told."""
@@ -147,6 +147,6 @@ class StormTests(SynchronousTestCase):
                 chosen = warming.choose(tried, random.choice((0, 0, 3)))
                 self.assertIn(chosen, inside.difference(tried) | {None})
                 self.assertEqual(warming.choose(tried, 0) is None, inside.issubset(tried))
-                self.assertEqual(len(warming), len(inside))
+                self.assertEqual(warming.size, len(inside))
                 self.assertAlmostEqual(warming._weight, sum(warming._places[server].weight for server in inside))
                 self.assertLessEqual(len(warming._queue), 2 * len(inside) + 18)

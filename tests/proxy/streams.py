@@ -211,7 +211,7 @@ class StreamCase(TestCase):
     async def settled(self) -> int:
         """Wait until no more bytes move; how many pylb then holds."""
         seen = None
-        while (now := (self.session._record.bytes_received, self.session._record.upstream_bytes_received)) != seen:
+        while (now := (self.session.record.bytes_received, self.session.record.upstream_bytes_received)) != seen:
             seen = now
             await round_trips()
         return self.held

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pylb.balance.pool import Lease
+from pylb.balance.lease import Lease
 from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled
 from tests.proxy.test_tcp_leases import Bench
 from tests.proxy.udp_fakes import World

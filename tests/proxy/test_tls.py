@@ -163,7 +163,7 @@ class ClientSideTests(Exchanges, TLSCase):
         await self.serve(backend)
         client, server = await self.pair(backend)
         client.transport.write(sent := data(2))
-        await until(lambda: self.session._record.bytes_received)
+        await until(lambda: self.session.record.bytes_received)
         innermost(client.transport).loseConnection()
         await until(lambda: server.lost)
         self.assertEqual((server.clean, digest(server.heard)), (True, digest(sent)))

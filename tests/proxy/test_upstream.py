@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.lease import Lease
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import InetAddress, PoolSpec, ServerSpec
 from pylb.proxy.accesslog import Record
@@ -33,6 +33,24 @@ class Side(ServerSide):
         self.told.append("lost")
 
 
+class Search(Attempts):
+    """Tells its test what it hears; `idle` is the connection that it has to every server."""
+
+    def __init__(self, case: UpstreamCase, upstream: Upstream) -> None:
+        super().__init__(upstream, case.record)
+        self.idle: Side | None = None
+        self.connected = case.connected.append  # type: ignore[method-assign]
+        self.unreachable = case.failed.append  # type: ignore[method-assign]
+        self._sides = case.sides
+
+    def build(self) -> Side:
+        self._sides.append(Side())
+        return self._sides[-1]
+
+    def take_idle(self, server: Server) -> Side | None:
+        return self.idle
+
+
 class UpstreamCase(SynchronousTestCase):
     """A pool of servers `a`, `b`, ... (backups in capitals) behind a reactor that reaches nobody by itself."""
 
@@ -43,21 +61,14 @@ class UpstreamCase(SynchronousTestCase):
         self.failed: list[Exception] = []
         self.sides: list[Side] = []
 
-    def attempts(self, names: str, **limits: object) -> Attempts:
+    def attempts(self, names: str, **limits: object) -> Search:
         return self.attempts_at(*(spec(name, backup=name.isupper()) for name in names), **limits)
 
-    def attempts_at(self, *specs: ServerSpec, **limits: object) -> Attempts:
+    def attempts_at(self, *specs: ServerSpec, **limits: object) -> Search:
         servers = [Server(spec) for spec in specs]
         self.pool = Pool(PoolSpec(name="web", servers=specs), servers, self.reactor.seconds)
         upstream = Upstream(self.reactor, self.pool, Limits(**limits), self.reactor.seconds)
-        return upstream.attempts(None, self.record)
-
-    def start(self, attempts: Attempts, take_idle: Callable[..., ServerSide | None] | None = None) -> None:
-        attempts.start(self.build, self.connected.append, self.failed.append, take_idle)
-
-    def build(self) -> Side:
-        self.sides.append(Side())
-        return self.sides[-1]
+        return Search(self, upstream)
 
     def refuse_all(self, error: Exception | None = None) -> str:
         """Refuse every connection that is asked for, one after the other; to whom they were."""
@@ -79,7 +90,7 @@ class ConnectTests(UpstreamCase):
     def test_reached(self) -> None:
         """The asker hears once, of an established protocol, while the lease is held and nothing else is left."""
         attempts = self.attempts("a")
-        self.start(attempts)
+        attempts.start()
         self.reactor.advance(0.25)
         self.reactor.dialled[0].accept()
         self.assertEqual((self.connected, self.failed), (self.sides, []))
@@ -92,7 +103,7 @@ class ConnectTests(UpstreamCase):
     def test_lost_later(self) -> None:
         """The end of an established connection is told to its protocol, and nobody is blamed."""
         attempts = self.attempts("ab")
-        self.start(attempts)
+        attempts.start()
         self.reactor.dialled[0].accept().lose()
         self.assertEqual(self.sides[0].told, ["lost"])
         self.assertEqual((self.failed, self.pool.servers[0].failures), ([], 0))
@@ -101,7 +112,7 @@ class ConnectTests(UpstreamCase):
 
     def test_nobody(self) -> None:
         """Without a usable server the asker hears so at once, and the pool counts it."""
-        self.start(self.attempts_at(spec("a", down=True), spec("b", down=True)))
+        self.attempts_at(spec("a", down=True), spec("b", down=True)).start()
         self.assertEqual([type(error) for error in self.failed], [NoServerAvailable])
         self.assertEqual(self.pool.refused, 1)
         self.assert_nothing_left()
@@ -110,7 +121,7 @@ class ConnectTests(UpstreamCase):
 class RetryTests(UpstreamCase):
     def test_every_server_once(self) -> None:
         """0 tries are one of every server, the backups last; the asker hears of the last failure."""
-        self.start(self.attempts("abcDE"))
+        self.attempts("abcDE").start()
         self.assertEqual(self.refuse_all(), "abcDE")
         self.assertEqual([str(error) for error in self.failed], ["Connection was refused by other side"])
         self.assertEqual([server.failures for server in self.pool.servers], [1] * 5)
@@ -120,7 +131,7 @@ class RetryTests(UpstreamCase):
     def test_second_server(self) -> None:
         """The lease that is left is that of the server that took it."""
         attempts = self.attempts("ab")
-        self.start(attempts)
+        attempts.start()
         self.reactor.dialled[0].refuse()
         self.assertEqual(self.active, {"a": 0, "b": 1})
         self.reactor.dialled[1].accept()
@@ -132,28 +143,28 @@ class RetryTests(UpstreamCase):
         """`tries` counts the first one."""
         for tries, tried in [(1, "a"), (2, "ab"), (9, "abc")]:
             self.setUp()
-            self.start(self.attempts("abc", tries=tries))
+            self.attempts("abc", tries=tries).start()
             self.assertEqual(self.refuse_all(), tried)
             self.assertEqual(len(self.failed), 1)
             self.assert_nothing_left()
 
     def test_off(self) -> None:
         """Without retries the first failure is the last, and counts against the server all the same."""
-        self.start(self.attempts("ab", next_upstream=frozenset()))
+        self.attempts("ab", next_upstream=frozenset()).start()
         self.assertEqual(self.refuse_all(), "a")
         self.assertEqual([server.failures for server in self.pool.servers], [1, 0])
         self.assert_nothing_left()
 
     def test_one_kind(self) -> None:
         """A listener may try elsewhere after a timeout and not after an error."""
-        self.start(self.attempts("ab", next_upstream=frozenset({"timeout"})))
+        self.attempts("ab", next_upstream=frozenset({"timeout"})).start()
         self.assertEqual(self.refuse_all(), "a")
         self.assertEqual(len(self.failed), 1)
         self.assert_nothing_left()
 
     def test_time_is_up(self) -> None:
         """After `timeout` seconds no other server is tried; the one that is being tried may go on."""
-        self.start(self.attempts("abc", timeout=2.0))
+        self.attempts("abc", timeout=2.0).start()
         self.reactor.advance(1.9)
         self.reactor.dialled[0].refuse()
         self.reactor.advance(0.1)
@@ -163,7 +174,7 @@ class RetryTests(UpstreamCase):
 
     def test_connect_timeout(self) -> None:
         """Each server has `connect_timeout` seconds; who takes longer has failed, and is not connected to any more."""
-        self.start(self.attempts("ab", connect_timeout=3.0))
+        self.attempts("ab", connect_timeout=3.0).start()
         self.reactor.advance(2.9)
         self.assertEqual(len(self.reactor.dialled), 1)
         self.reactor.advance(0.1)
@@ -178,7 +189,7 @@ class RetryTests(UpstreamCase):
         """Lack of descriptors, ports or memory is nobody's fault but ours: no server is blamed and no other tried."""
         for code in OWN_FAULTS:
             self.setUp()
-            self.start(self.attempts("ab"))
+            self.attempts("ab").start()
             self.assertEqual(self.refuse_all(ConnectBindError(code, os.strerror(code))), "a")
             self.assertEqual([server.failures for server in self.pool.servers], [0, 0])
             self.assertEqual([error.ours for error in self.failed], [True])
@@ -186,17 +197,17 @@ class RetryTests(UpstreamCase):
 
     def test_unreachable_network(self) -> None:
         """A server without a route to it has failed."""
-        self.start(self.attempts("ab"))
+        self.attempts("ab").start()
         self.assertEqual(self.refuse_all(ConnectError(errno.EHOSTUNREACH, "no route")), "ab")
         self.assertEqual([server.failures for server in self.pool.servers], [1, 1])
 
     def test_own_fault_ends_no_pause(self) -> None:
         """A trial that failed by our own fault says nothing: the server stays ejected."""
-        self.start(self.attempts("ab"))
+        self.attempts("ab").start()
         self.refuse_all()
         self.reactor.advance(10.1)
-        attempts = Upstream(self.reactor, self.pool, Limits(), self.reactor.seconds).attempts(None, self.record)
-        self.start(attempts)
+        attempts = Search(self, Upstream(self.reactor, self.pool, Limits(), self.reactor.seconds))
+        attempts.start()
         self.refuse_all(ConnectBindError(errno.EMFILE, "too many"))
         self.assertIsNotNone(self.pool.servers[0].health.retry_at)
         self.assert_nothing_left()
@@ -206,7 +217,7 @@ class AskerTests(UpstreamCase):
     def test_leaves_while_connecting(self) -> None:
         """A client that leaves stops the connecting and releases the lease, without a verdict."""
         attempts = self.attempts("ab")
-        self.start(attempts)
+        attempts.start()
         attempts.stop()
         attempts.stop()
         self.assertEqual(([], [], 0), (self.connected, self.failed, self.pool.servers[0].failures))
@@ -215,7 +226,7 @@ class AskerTests(UpstreamCase):
     def test_again(self) -> None:
         """An asker may leave a server that it has judged for another, as long as there is one."""
         attempts = self.attempts("ab")
-        self.start(attempts)
+        attempts.start()
         self.reactor.dialled[0].accept()
         self.lease_of(attempts).failed("no answer")
         self.assertTrue(attempts.again())
@@ -229,7 +240,7 @@ class AskerTests(UpstreamCase):
     def test_again_with_a_failure(self) -> None:
         """A verdict that is passed along counts only if another server takes over."""
         attempts = self.attempts("ab")
-        self.start(attempts)
+        attempts.start()
         self.reactor.dialled[0].accept()
         self.assertTrue(attempts.again("status 500"))
         self.reactor.dialled[1].accept()
@@ -242,7 +253,7 @@ class AskerTests(UpstreamCase):
         for limits in ({"tries": 1}, {"timeout": 5.0}):
             self.setUp()
             attempts = self.attempts("ab", **limits)
-            self.start(attempts)
+            attempts.start()
             self.reactor.dialled[0].accept()
             self.reactor.advance(5)
             self.assertFalse(attempts.again("late"))
@@ -253,7 +264,8 @@ class AskerTests(UpstreamCase):
         """An idle connection is used instead of a new one; it took no time to connect."""
         idle = Side()
         attempts = self.attempts("a")
-        self.start(attempts, lambda server: idle)
+        attempts.idle = idle
+        attempts.start()
         self.assertEqual((self.connected, self.reactor.dialled), ([idle], []))
         self.assertEqual(self.record.tries[0].connect_time, 0.0)
         attempts.stop()
@@ -262,7 +274,8 @@ class AskerTests(UpstreamCase):
     def test_fresh(self) -> None:
         """A stale one is replaced by a new connection to the same server, under the same lease and the same try."""
         attempts = self.attempts("ab")
-        self.start(attempts, lambda server: Side())
+        attempts.idle = Side()
+        attempts.start()
         lease = attempts.lease
         attempts.fresh()
         self.reactor.dialled[0].accept()
@@ -271,6 +284,6 @@ class AskerTests(UpstreamCase):
         attempts.stop()
         self.assert_nothing_left()
 
-    def lease_of(self, attempts: Attempts) -> Lease:
+    def lease_of(self, attempts: Search) -> Lease:
         assert attempts.lease is not None
         return attempts.lease

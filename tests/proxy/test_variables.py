@@ -93,7 +93,7 @@ class StreamTests(StreamCase):
         await self.over()
         for gone in (None, transport):
             said = [
-                stream_variable(name, session._record, gone) for name in ("remote_addr", "server_addr", "server_port")
+                stream_variable(name, session.record, gone) for name in ("remote_addr", "server_addr", "server_port")
             ]
             self.assertEqual(said, [b"127.0.0.1", b"", b""])
         self.assertEqual(session.variable("remote_addr"), b"127.0.0.1")

@@ -43,23 +43,20 @@ _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
 @implementer(IPushProducer)
-class Exchange:
+class Exchange(Attempts):
     """One request and its answer; towards the server's transport, the producer of the request's body."""
 
     __slots__ = (
         "_asker",
-        "_attempts",
-        "_began",
         "_framing",
         "_head",
         "_informed",
         "_kept",
         "_message",
-        "_record",
+        "_pool",
         "_replay",
         "_server",
         "_unconfirmed",
-        "_upstream",
         "_whole",
         "added",
         "answer",
@@ -79,13 +76,12 @@ class Exchange:
     ) -> None:
         if not upstream.idle.spec.connections and not upgrade:
             extra += b"Connection: close\r\n"
+        super().__init__(upstream.upstream, record)
         self._asker = asker
-        self._upstream = upstream
-        self._record = record
+        self._pool = upstream
         self._head = head
         self._message = request_bytes(head, framing, host, extra)
         self._framing = framing
-        self._attempts: Attempts = upstream.upstream.attempts(self, record)
         self._server: ServerConnection | None = None
         #: The body so far as it is sent, while it is worth keeping.
         self._replay: bytearray | None = bytearray()
@@ -94,7 +90,6 @@ class Exchange:
         self._unconfirmed = framing != 0 and expects_continue(head)
         self._informed = 0
         self._kept = False
-        self._began = 0.0
         self.upgrade = upgrade
         #: The answer's head, once there is one to pass on.
         self.answer: ResponseHead | None = None
@@ -102,10 +97,6 @@ class Exchange:
         self.added = b""
 
     # From the asker.
-
-    def start(self) -> None:
-        """Look for a server; the asker may hear before this returns."""
-        self._attempts.start(self._upstream.connection, self._connected, self._unreachable, self._take_idle)
 
     def variable(self, name: str) -> bytes:
         """What a balancing method or a session may ask."""
@@ -138,7 +129,7 @@ class Exchange:
                 self._send(last)
         if self._server is not None:
             self._server.transport.unregisterProducer()
-            self._server.expect(self._upstream.read_timeout)
+            self._server.expect(self._pool.read_timeout)
 
     def abandon(self) -> None:
         """The asker has left."""
@@ -152,38 +143,40 @@ class Exchange:
 
     def resume_answer(self) -> None:
         if self._server is not None:
-            self._server.resume(self._upstream.read_timeout)
+            self._server.resume(self._pool.read_timeout)
 
     # Towards the server.
 
-    def _take_idle(self, server: Server) -> ServerConnection | None:
-        return self._upstream.idle.take(server) if self._may_use_kept() else None
+    def build(self) -> ServerConnection:
+        return self._pool.connection()
+
+    def take_idle(self, server: Server) -> ServerConnection | None:
+        return self._pool.idle.take(server) if self._may_use_kept() else None
 
     def _may_use_kept(self) -> bool:
         """Whether the request can be sent again when a kept connection turns out to be gone."""
         fits = self._framing <= REPLAYED if self._framing >= 0 else self._whole
         return fits and self._replay is not None and self._head.method in _IDEMPOTENT
 
-    def _connected(self, server: ServerSide) -> None:
-        assert isinstance(server, ServerConnection) and self._attempts.lease is not None
-        self._server = server
-        server.server = self._attempts.lease.server
+    def connected(self, side: ServerSide) -> None:
+        assert isinstance(side, ServerConnection) and self.lease is not None
+        server = self._server = side
+        server.server = self.lease.server
         self._kept = server.requests > 0
-        self._began = self._upstream.upstream.clock() - (self._record.tries[-1].connect_time or 0.0)
         server.begin(self, self._head.method)
         self._send(self._message + self._replay if self._replay else self._message)
         self._forget_long_body()
         if self._whole:
-            server.expect(self._upstream.read_timeout)
+            server.expect(self._pool.read_timeout)
         else:
             server.transport.registerProducer(self, True)
             self._asker.resume_body()
 
-    def _unreachable(self, error: Exception) -> None:
+    def unreachable(self, error: Exception) -> None:
         self._asker.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
 
     def _send(self, data: bytes) -> None:
-        self._record.upstream_bytes_sent += len(data)
+        self.record.upstream_bytes_sent += len(data)
         self._server.transport.write(data)
 
     def _forget_long_body(self) -> None:
@@ -194,11 +187,11 @@ class Exchange:
         """The server takes no more of the body for now, and must not do so for long."""
         self._asker.pause_body()
         if self._server is not None:
-            self._server.expect(self._upstream.send_timeout)
+            self._server.expect(self._pool.send_timeout)
 
     def resumeProducing(self) -> None:
         if self._server is not None:
-            self._server.expect(self._upstream.read_timeout if self._listening else 0)
+            self._server.expect(self._pool.read_timeout if self._listening else 0)
         self._asker.resume_body()
 
     def stopProducing(self) -> None:
@@ -213,9 +206,9 @@ class Exchange:
 
     def received(self, count: int) -> None:
         """So many bytes came."""
-        self._record.upstream_bytes_received += count
+        self.record.upstream_bytes_received += count
         if self._listening:
-            self._server.expect(self._upstream.read_timeout)
+            self._server.expect(self._pool.read_timeout)
 
     def informed(self, head: ResponseHead) -> None:
         """An interim answer came."""
@@ -241,18 +234,18 @@ class Exchange:
     def answered(self, head: ResponseHead, framing: int, data: bytes) -> None:
         """The answer's head came, and with it so much of its body."""
         self._note(head)
-        if head.status in self._upstream.retried_statuses and self._try_elsewhere(f"status {head.status}"):
+        if head.status in self._pool.retried_statuses and self._try_elsewhere(f"status {head.status}"):
             return
         self._accept(head)
         self._asker.answer_begins(head, framing, data)
 
     def _note(self, head: ResponseHead) -> None:
-        attempt = self._record.tries[-1]
+        attempt = self.record.tries[-1]
         attempt.status = head.status
-        attempt.header_time = self._upstream.upstream.clock() - self._began
+        attempt.header_time = self._pool.upstream.clock() - attempt.started
 
     def _accept(self, head: ResponseHead) -> None:
-        lease, upstream = self._attempts.lease, self._upstream
+        lease, upstream = self.lease, self._pool
         self.answer = head
         lease.succeeded()
         lease.timed("header")
@@ -272,7 +265,7 @@ class Exchange:
             server.finish(clean and self.answer.keep_alive)
         else:
             server.abort()
-        self._attempts.lease.timed("last_byte")
+        self.lease.timed("last_byte")
         self._stop()
         self._asker.answer_ends(trailer_block(trailers))
 
@@ -280,7 +273,7 @@ class Exchange:
         """The connection ended before the answer did."""
         server, self._server = self._server, None
         if self._kept and not server.heard:
-            self._attempts.fresh()
+            self.fresh()
         elif not self._listening:
             self._give_up(502)
         else:
@@ -298,10 +291,10 @@ class Exchange:
 
     def _stop(self) -> None:
         """The server is not used any more; a session that it has answered is learned, however the answer ended."""
-        lease = self._attempts.lease
-        if self.answer is not None and lease is not None and not self._upstream.learns_at_head:
+        lease = self.lease
+        if self.answer is not None and lease is not None and not self._pool.learns_at_head:
             lease.bind(self)
-        self._attempts.stop()
+        self.stop()
 
     def _abort_server(self) -> None:
         server, self._server = self._server, None
@@ -315,20 +308,20 @@ class Exchange:
             self._stop()
             self._asker.answer_breaks()
             return
-        self._record.tries[-1].status = status
-        self._attempts.lease.failed(reason)
-        if kind not in self._upstream.next_upstream or not self._may_repeat() or not self._attempts.again():
+        self.record.tries[-1].status = status
+        self.lease.failed(reason)
+        if kind not in self._pool.next_upstream or not self._may_repeat() or not self.again():
             self._give_up(status)
 
     def _give_up(self, status: int) -> None:
-        self._record.tries[-1].status = status
-        self._attempts.stop()
+        self.record.tries[-1].status = status
+        self.stop()
         self._asker.answer_fails(status)
 
     def _try_elsewhere(self, reason: str) -> bool:
         """Leave a server whose answer is not wanted, if there is another."""
         server, self._server = self._server, None
-        if self._may_repeat() and self._attempts.again(reason):
+        if self._may_repeat() and self.again(reason):
             server.abort()
             return True
         self._server = server
@@ -338,4 +331,4 @@ class Exchange:
         """Whether a request that was sent may be sent again."""
         if self._informed or self._replay is None:
             return False
-        return self._head.method in _IDEMPOTENT or "non_idempotent" in self._upstream.next_upstream
+        return self._head.method in _IDEMPOTENT or "non_idempotent" in self._pool.next_upstream

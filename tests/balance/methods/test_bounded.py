@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
+from pylb.balance.lease import Lease
 from pylb.balance.methods.bounded import Bounded
 from pylb.balance.methods.consistent import Consistent
 from pylb.balance.methods.interface import IWatchesLoad
 from pylb.balance.methods.ketama import Ring
 from pylb.balance.methods.maglev import Table
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import Balance, InetAddress, PoolSpec
 from tests.balance.fakes import LETTERS, host, make_server, make_servers, ready

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
+from pylb.balance.lease import Lease
 from pylb.balance.methods.interface import IWatchesLoad
 from pylb.balance.methods.least_conn import LeastConn
-from pylb.balance.pool import Lease, NoServerAvailable, Pool
+from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.model import Balance, PoolSpec
 from tests.balance.fakes import LETTERS, host, make_server, make_servers

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
+from pylb.balance.lease import Lease
 from pylb.balance.methods.interface import IWatchesFailures, IWatchesLoad, IWatchesTime
 from pylb.balance.methods.least_time import LOOKS, LeastTime
-from pylb.balance.pool import Lease
 from pylb.balance.server import Server
 from pylb.model import Balance
 from tests.balance.fakes import LETTERS, Bench, host, make_server

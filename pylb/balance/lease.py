@@ -1,0 +1,99 @@
+"""What came of a server's use?
+
+Whoever uses a server holds a lease: at most one verdict, exactly one release.  Further calls do nothing, in whatever order.
+Where a server has not failed lately, and the method asks neither for times nor for load, they change a few numbers, and the
+pool hears of nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pylb.balance.request import Request
+from pylb.balance.server import Server
+
+if TYPE_CHECKING:
+    from pylb.balance.pool import Pool
+
+__all__ = ["Lease"]
+
+
+class Lease:
+    """What somebody holds while using a server: give at most one verdict, and then release."""
+
+    __slots__ = ("_pool", "_released", "_waits", "epoch", "judged", "picked", "server", "tried")
+
+    def __init__(self, pool: Pool, server: Server, tried: tuple[Server, ...], now: float) -> None:
+        self.server = server
+        #: The servers that were tried for this request before.
+        self.tried = tried
+        #: When it was given, by the pool's clock.
+        self.picked = now
+        #: The server's at that time (see `pylb.balance.health`).
+        self.epoch = server.health.epoch
+        #: Whether it has its verdict.
+        self.judged = False
+        self._pool = pool
+        self._released = False
+        #: Whether its time is to be measured still.
+        self._waits = pool.metric != ""
+        server.active += 1
+        server.picked += 1
+        if self._waits:
+            server.waiting += 1
+            server.began += now
+
+    def succeeded(self) -> None:
+        """The server did what it was asked."""
+        if not self.judged and not self._released:
+            self.judged = True
+            if self.server.health.fails:
+                self._pool.succeeded(self)
+
+    def failed(self, reason: str) -> None:
+        """The server did not; `reason` is for the log."""
+        if not self.judged and not self._released:
+            self.judged = True
+            self.server.failures += 1
+            self._pool.failed(self, reason)
+
+    def timed(self, moment: str) -> None:
+        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far.
+
+        Only the first time counts.
+        """
+        if self._waits and self._pool.metric == moment:
+            self._wait_no_more()
+            self._pool.measured(self)
+
+    def _wait_no_more(self) -> None:
+        self._waits = False
+        server = self.server
+        server.waiting -= 1
+        server.began = server.began - self.picked if server.waiting else 0.0
+
+    def bind(self, request: Request) -> bool:
+        """The session of `request` belongs to this server from now on, if the pool learns sessions; whether that is news."""
+        return self._pool.sticky is not None and self._pool.bind(request, self.server)
+
+    def unbind(self, request: Request) -> None:
+        """The session of `request` does not belong to this server any more, if it does."""
+        if self._pool.sticky is not None:
+            self._pool.sticky.forget(request, self.server)
+
+    def release(self) -> None:
+        """The server is not used any more."""
+        if self._released:
+            return
+        self._released = True
+        server = self.server
+        server.active -= 1
+        if self._waits:
+            self._wait_no_more()
+        if server.health.retry_at is not None and not self.judged:
+            server.health.abandoned(self.epoch, self.picked)
+        if not server.usable or self._pool.watches_load:
+            self._pool.released(server)
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.server.name}{', released' if self._released else ''}>"
