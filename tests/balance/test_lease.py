@@ -1,4 +1,4 @@
-"""Tests of pylb.balance.pool: what a lease does, what a trial is, and what outlives a change of servers."""
+"""Tests of pylb.balance.lease: what a lease does, what a trial is, and what outlives a change of servers."""
 
 from __future__ import annotations
 
