@@ -1,9 +1,9 @@
 """How many clients can this process serve with the descriptors it may open?
 
-A proxied connection takes two descriptors, a UDP session and an idle connection to a server one, a listening socket two;
-some are kept aside for logs and the reactor.  UDP and idle connections come off first, so that a full session table leaves
-the streams what they were promised: UDP takes a quarter of all, or what the operator asks for, up to a half; idle
-connections what the operator asks for, up to a quarter.
+A proxied connection takes two descriptors, a UDP session and an idle connection to a server one, a listening socket two, a
+pipe that busy streams pass through two; some are kept aside for logs and the reactor.  All but the connections come off
+first, so that a full session table leaves the streams what they were promised: UDP takes a quarter of all, or what the
+operator asks for, up to a half; idle connections what the operator asks for, up to a quarter; pipes one in 32.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["Capacity", "capacity", "descriptor_limit", "raise_descriptor_limit",
 #: Descriptors that are not for clients.
 RESERVED = 64
 MAX_SESSIONS = 65_536
+#: More pipes than these would take more of the kernel's memory than a user may have without asking (pipe(7)).
+MAX_PIPES = 64
 #: What stands for an unlimited number of descriptors.
 UNLIMITED = 1 << 20
 
@@ -34,6 +36,8 @@ class Capacity:
     sessions: dict[str, int]
     #: Idle connections to servers, by pool; for the pools of HTTP.
     idle: dict[str, int]
+    #: Pipes that busy streams can pass through.
+    pipes: int
 
 
 def raise_descriptor_limit() -> None:
@@ -58,9 +62,10 @@ def capacity(config: Config, descriptors: int) -> Capacity:
     }
     idle = _idle(config, descriptors // 4)
     listening = 2 * sum(len(listener.listen) for listener in config.listeners.values())
-    taken = RESERVED + listening + sum(sessions.values()) + sum(idle.values())
+    pipes = min(MAX_PIPES, descriptors // 64)
+    taken = RESERVED + listening + sum(sessions.values()) + sum(idle.values()) + 2 * pipes
     possible = max(1, (descriptors - taken) // 2)
-    return Capacity(descriptors, min(config.max_connections or possible, possible), sessions, idle)
+    return Capacity(descriptors, min(config.max_connections or possible, possible), sessions, idle, pipes)
 
 
 def _idle(config: Config, most: int) -> dict[str, int]:

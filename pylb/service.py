@@ -54,13 +54,13 @@ class LoadBalancer(Service):
     def __init__(self, config: Config, reactor: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.reactor = _installed_reactor() if reactor is None else reactor
-        self._streams = streams(self.reactor)
+        self.capacity = capacity(config, descriptor_limit())
+        self._streams = streams(self.reactor, self.capacity.pipes)
         self.clock = clock
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
         self._background = Background(self.reactor)
         self.pools = {name: make_pool(spec, clock, Fortunes(), self._background) for name, spec in config.pools.items()}
-        self.capacity = capacity(config, descriptor_limit())
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
         self._names = Names(self.reactor, self.pools.values())

@@ -7,6 +7,7 @@ import resource
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.capacity import (
+    MAX_PIPES,
     MAX_SESSIONS,
     UNLIMITED,
     Capacity,
@@ -28,48 +29,52 @@ def config(*udp, max_connections=0):
 
 class CapacityTests(SynchronousTestCase):
     def test_streams_alone(self):
-        """Two descriptors a connection, 64 kept aside."""
-        self.assertEqual(capacity(config(), 1064), Capacity(1064, 500, {}, {}))
+        """Two descriptors a connection, 64 kept aside, and one in 32 for pipes."""
+        self.assertEqual(capacity(config(), 1064), Capacity(1064, 484, {}, {}, 16))
 
     def test_datagrams_come_off_first(self):
         """One listener gets a quarter of the descriptors, several share it; a session is one."""
-        self.assertEqual(capacity(config(None), 1064), Capacity(1064, 367, {"udp0": 266}, {}))
-        self.assertEqual(capacity(config(None, None), 1064), Capacity(1064, 367, {"udp0": 133, "udp1": 133}, {}))
+        self.assertEqual(capacity(config(None), 1064), Capacity(1064, 351, {"udp0": 266}, {}, 16))
+        self.assertEqual(capacity(config(None, None), 1064), Capacity(1064, 351, {"udp0": 133, "udp1": 133}, {}, 16))
 
     def test_as_asked(self):
         self.assertEqual(
-            capacity(config(100, None, max_connections=10), 1064), Capacity(1064, 10, {"udp0": 100, "udp1": 133}, {})
+            capacity(config(100, None, max_connections=10), 1064),
+            Capacity(1064, 10, {"udp0": 100, "udp1": 133}, {}, 16),
         )
 
     def test_no_more_than_possible(self):
-        self.assertEqual(capacity(config(max_connections=1000), 1064).connections, 500)
+        self.assertEqual(capacity(config(max_connections=1000), 1064).connections, 484)
 
     def test_sessions_have_a_ceiling(self):
         self.assertEqual(capacity(config(None), UNLIMITED).sessions, {"udp0": MAX_SESSIONS})
 
+    def test_pipes_have_a_ceiling(self):
+        self.assertEqual(capacity(config(), UNLIMITED).pipes, MAX_PIPES)
+
     def test_never_nothing(self):
         """However few the descriptors are."""
-        self.assertEqual(capacity(config(None, 5000), 3), Capacity(3, 1, {"udp0": 1, "udp1": 1}, {}))
+        self.assertEqual(capacity(config(None, 5000), 3), Capacity(3, 1, {"udp0": 1, "udp1": 1}, {}, 0))
 
     def test_datagrams_get_half_at_most(self):
         """Whatever is asked for: something is left for streams."""
-        self.assertEqual(capacity(config(5000), 1064), Capacity(1064, 234, {"udp0": 532}, {}))
-        self.assertEqual(capacity(config(5000, 100), 1064), Capacity(1064, 317, {"udp0": 266, "udp1": 100}, {}))
+        self.assertEqual(capacity(config(5000), 1064), Capacity(1064, 218, {"udp0": 532}, {}, 16))
+        self.assertEqual(capacity(config(5000, 100), 1064), Capacity(1064, 301, {"udp0": 266, "udp1": 100}, {}, 16))
 
     def test_listening_sockets(self):
         """Two descriptors each: pylb's own and Twisted's."""
         listen = (InetAddress("127.0.0.1", 1), InetAddress("::1", 1))
         listener = TcpListener(name="a", listen=listen, pool="p")
-        self.assertEqual(capacity(Config(pools={}, listeners={"a": listener}), 1064).connections, 498)
+        self.assertEqual(capacity(Config(pools={}, listeners={"a": listener}), 1064).connections, 482)
 
     def test_idle_connections(self):
         """The pools of HTTP keep what they are to, within a quarter of the descriptors; other pools keep none."""
         pools = {name: PoolSpec(name=name, servers=(), keepalive=Keepalive(connections=100)) for name in "abc"}
         routes = (Route(path="/", pool="a"), Route(path="/b", pool="b"), Route(path="/a", pool="a"))
         web = Config(pools=pools, listeners={"web": HttpListener(name="web", listen=(), routes=routes)})
-        self.assertEqual(capacity(web, 1064), Capacity(1064, 400, {}, {"a": 100, "b": 100}))
+        self.assertEqual(capacity(web, 1064), Capacity(1064, 384, {}, {"a": 100, "b": 100}, 16))
         room = capacity(web, 264)
-        self.assertEqual(room, Capacity(264, 67, {}, {"a": 33, "b": 33}))
+        self.assertEqual(room, Capacity(264, 63, {}, {"a": 33, "b": 33}, 4))
         self.assertEqual(
             list(shortfalls(web, room)),
             [f"pools.{name}.keepalive.connections is 100, 33 are possible" for name in "ab"],
@@ -80,7 +85,7 @@ class CapacityTests(SynchronousTestCase):
         asked = config(5000, None, 7, max_connections=400)
         self.assertEqual(
             list(shortfalls(asked, capacity(asked, 1064))),
-            ["max_connections is 400, 364 are possible", "listeners.udp0.max_sessions is 5000, 177 are possible"],
+            ["max_connections is 400, 348 are possible", "listeners.udp0.max_sessions is 5000, 177 are possible"],
         )
         self.assertEqual(list(shortfalls(asked, capacity(asked, UNLIMITED))), [])
 

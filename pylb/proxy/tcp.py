@@ -5,6 +5,7 @@
 - Back-pressure runs both ways: each side is the producer of the other.
 - The end of one direction passes through as a half-close if both sides are plain and the listener says so; otherwise it
   flushes both directions and closes both.  A reset passes through as a reset.
+- A direction that is busy goes through a pipe (see `splice.py`) if it can.
 - Reaching the server is its success, failing to be reached its failure; what happens later is nobody's fault.
 """
 
@@ -28,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.model import TcpListener
+from pylb.proxy import splice
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
 from pylb.proxy.connections import LINGER, Connections, peer_of, set_options
 from pylb.proxy.deadline import Deadline, Deadlines
@@ -52,6 +54,26 @@ class _Side(Protocol):
     session: _Session
     #: No more bytes come from here, and that was no accident.
     ended = False
+    #: How many reads in a row brought many bytes.
+    _reads = 0
+
+    def pass_on(self, data: bytes, other: Any) -> None:
+        """Send what came from here to the other end; if much comes, let what follows go through a pipe."""
+        other.transport.write(data)
+        self._reads = self._reads + 1 if len(data) >= splice.MANY else 0
+        if self._reads >= splice.READS:
+            splice.pass_on(self.transport, other.transport, self)
+
+    def came(self, count: int) -> None:
+        """So many bytes came from here and are in the pipe."""
+        self.session.count(self, count)
+
+    def went(self, count: int) -> None:
+        """They are on their way to the other end."""
+        self.session.touch()
+
+    def passed(self) -> None:
+        """They never have all: the end is not known."""
 
     def readConnectionLost(self) -> None:
         self.session.ended(self)
@@ -178,7 +200,7 @@ class _Session(Attempts):
         if self._over:
             return
         if self._early is None:
-            self._touch()
+            self.touch()
             self._send(data)
             return
         self._early += data
@@ -189,10 +211,25 @@ class _Session(Attempts):
         self.record.upstream_bytes_received += len(data)
         if self._over:
             return
-        self._touch()
+        self.touch()
         self.lease.timed("first_byte")
         self.record.bytes_sent += len(data)
-        self._client.transport.write(data)
+        self._server.pass_on(data, self._client)
+
+    def count(self, side: _Side, count: int) -> None:
+        """So many bytes pass from `side` without being read."""
+        self.touch()
+        record = self.record
+        if side is self._client:
+            record.bytes_received += count
+            record.upstream_bytes_sent += count
+        else:
+            record.upstream_bytes_received += count
+            record.bytes_sent += count
+
+    def touch(self) -> None:
+        """Something happened."""
+        self._deadline.set(self._factory.spec.timeout)
 
     def ended(self, side: _Side) -> None:
         """No more bytes come from `side`."""
@@ -205,7 +242,7 @@ class _Session(Attempts):
         if other is None:
             side.close()
         elif self._half_close and not other.ended and not self._over:
-            self._touch()
+            self.touch()
             other.end()
         else:
             self._close()
@@ -249,7 +286,7 @@ class _Session(Attempts):
         self.lease.bind(self)
         self.record.status = 200
         server = self._server = side
-        self._touch()
+        self.touch()
         early, self._early = self._early, None
         client = self._client
         if client is not None:
@@ -274,7 +311,10 @@ class _Session(Attempts):
 
     def _send(self, data: bytes) -> None:
         self.record.upstream_bytes_sent += len(data)
-        self._server.transport.write(data)
+        if self._client is None:
+            self._server.transport.write(data)
+        else:
+            self._client.pass_on(data, self._server)
 
     def _follow(self, side: _Side, reset: bool) -> None:
         """Do to `side` what happened to the other one."""
@@ -290,10 +330,6 @@ class _Session(Attempts):
         for side in (self._client, self._server):
             if side is not None:
                 side.close()
-
-    def _touch(self) -> None:
-        """Something happened."""
-        self._deadline.set(self._factory.spec.timeout)
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         self._deadline.expired = then

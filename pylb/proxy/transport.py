@@ -8,6 +8,7 @@ A stream is a transport of Twisted's, on a poller in the place of the reactor, w
   returns.  And it is told as a loss, though the kernel, which tells an error once, makes a mere end of it afterwards.
 - With nothing queued, a connection is shut at once, and closed when the events at hand are handed out.
 - Connecting takes a socket and an event; no resolver, no delayed call, no Deferred.
+- A stream may be the source or the sink of bytes that pass through a pipe (see `pylb.proxy.splice`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
@@ -28,7 +29,11 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pylb.proxy.pipes import Pipe, Pipes
 from pylb.proxy.poller import DONE, Poller, can_poll
+
+if TYPE_CHECKING:
+    from pylb.proxy.splice import Passage
 
 __all__ = ["Stream", "Streams", "address_of", "streams"]
 
@@ -41,9 +46,9 @@ _RESET = struct.pack("ii", 1, 0)
 Address = IPv4Address | IPv6Address | UNIXAddress
 
 
-def streams(reactor: Any) -> Any:
+def streams(reactor: Any, pipes: int = 0) -> Any:
     """What streams have in the place of `reactor`: a cheaper one, or itself if there is none on this system."""
-    return Streams(reactor) if can_poll(reactor) else reactor
+    return Streams(reactor, pipes) if can_poll(reactor) else reactor
 
 
 class Streams(Poller):
@@ -52,6 +57,11 @@ class Streams(Poller):
     Whatever is wrong is told by the factory's `clientConnectionFailed`, later, except that there is no socket to be had, or
     no such zone as an IPv6 address names: that raises OSError.
     """
+
+    def __init__(self, reactor: Any, pipes: int = 0) -> None:
+        """With so many `pipes` that bytes can pass through."""
+        super().__init__(reactor)
+        self.pipes = Pipes(pipes)
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = None) -> Connecting:
         """Connect to a literal address."""
@@ -64,18 +74,32 @@ class Streams(Poller):
         """Connect to the Unix socket at `path`."""
         return Connecting(self, socket.AF_UNIX, path, UNIXAddress(path), factory)
 
+    def give_back(self, pipe: Pipe) -> None:
+        """Nothing passes through it any more.  Pipes are kept while there are streams."""
+        self.pipes.give_back(pipe)
+        if not self._watched:
+            self.pipes.close()
+
+    def _close(self) -> None:
+        super()._close()
+        self.pipes.close()
+
 
 class Stream(tcp.Connection):
     """A connected socket, of whichever family and whoever began; `protocol` is still to be told."""
 
     logstr = "-"
+    reactor: Streams
+    #: What passes from here to another stream, and from another one to here, without being read.
+    source_of: Passage | None = None
+    sink_of: Passage | None = None
     #: The kernel has told an error.
     _broken = False
 
     # tcp.Connection's asks whether it speaks TLS itself, which is spoken above a stream.
     registerProducer = FileDescriptor.registerProducer
 
-    def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Poller, peer: Address) -> None:
+    def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Streams, peer: Address) -> None:
         """Somebody else sees to it that it is watched."""
         super().__init__(sock, protocol, reactor)
         self._peer = peer
@@ -87,6 +111,17 @@ class Stream(tcp.Connection):
     def getHost(self) -> Address:
         return address_of(self.socket.family, self.socket.getsockname())
 
+    @property
+    def end(self) -> Exception:
+        """What it is when nothing more can be read."""
+        return CONNECTION_LOST if self._broken else CONNECTION_DONE
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether what was written now would be the next to be sent."""
+        ends = self.disconnecting or self._writeDisconnecting or self._aborting or not self.connected
+        return not ends and not self._queued
+
     def unregisterProducer(self) -> None:
         producer, self.producer = self.producer, None
         if producer is not None and self.disconnecting:
@@ -95,6 +130,8 @@ class Stream(tcp.Connection):
     def doRead(self) -> Exception | None:
         if self.disconnecting:
             return None
+        if self.source_of is not None:
+            return self.source_of.fill()
         try:
             data = self.socket.recv(self.bufferSize)
         except BlockingIOError:
@@ -104,7 +141,12 @@ class Stream(tcp.Connection):
         if data:
             self.protocol.dataReceived(data)
             return None
-        return CONNECTION_LOST if self._broken else CONNECTION_DONE
+        return self.end
+
+    def doWrite(self) -> Exception | None:
+        if self.sink_of is not None and not self.sink_of.drain():
+            return CONNECTION_LOST if self._broken else None
+        return super().doWrite()
 
     def write(self, data: bytes) -> None:
         if self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected or self._aborting:
@@ -114,7 +156,7 @@ class Stream(tcp.Connection):
             sent = self.socket.send(data)
         except OSError as error:
             sent = 0
-            self._broken = error.errno not in _BUSY
+            self.fails(error)
         if sent < len(data):
             super().write(data[sent:])
         elif self.producer is not None and not self.streamingProducer:
@@ -122,6 +164,10 @@ class Stream(tcp.Connection):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
+
+    def fails(self, error: OSError) -> None:
+        """The socket did not take what it was given: it is busy, or broken."""
+        self._broken = error.errno not in _BUSY
 
     def loseConnection(self) -> None:
         if self.disconnecting or not self.connected:
@@ -147,6 +193,10 @@ class Stream(tcp.Connection):
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()
+        if self.source_of is not None:
+            self.source_of.source_lost()
+        if self.sink_of is not None:
+            self.sink_of.sink_lost()
         self.reactor.forget(self)
         if isinstance(reason.value, ConnectionAborted):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -158,8 +208,9 @@ class Stream(tcp.Connection):
     @property
     def _queued(self) -> bool:
         """Whether something must be written first, or a pull producer may have more."""
-        pulled = self.producer is not None and not self.streamingProducer
-        return bool(self._tempDataBuffer or self.dataBuffer) or pulled
+        if self._tempDataBuffer or self.dataBuffer or (self.sink_of is not None and self.sink_of.held):
+            return True
+        return self.producer is not None and not self.streamingProducer
 
     def _close(self) -> None:
         if self._aborting or not self.connected:
@@ -177,7 +228,7 @@ class Connecting:
 
     __slots__ = ("_factory", "_failing", "_peer", "_reactor", "_socket", "_stream", "fileno")
 
-    def __init__(self, reactor: Poller, family: int, where: Any, peer: Address, factory: Any) -> None:
+    def __init__(self, reactor: Streams, family: int, where: Any, peer: Address, factory: Any) -> None:
         self._reactor = reactor
         self._peer = peer
         self._factory = factory

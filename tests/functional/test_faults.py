@@ -170,7 +170,7 @@ class DescriptorTests(Rig):
         server = self.server(lambda: Site(SlowPage()))
         port = free_port()
         program = await self.pylb(
-            prelude="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (88, 88))\n",
+            prelude="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))\n",
             pools={"p": {"servers": [server.address], "keepalive": {"connections": 2}}},
             listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
         )

@@ -415,7 +415,7 @@ class ServerSideTests(TLSCase):
         server = await backend.peer()
         await server.hears(b"!")
         server.heard.clear()
-        self.assertLessEqual(await self.held_up(client, server, 64 * 1024), 136 * 1024)
+        self.assertLessEqual(await self.held_up(client, server), 136 * 1024)
 
 
 class ClientTLSTests(TLSCase):

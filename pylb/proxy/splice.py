@@ -1,0 +1,147 @@
+"""How do the bytes of a busy stream get from one socket to another without being read?
+
+The kernel moves them from the source into a pipe and from there into the sink (splice(2)), and pylb counts them.
+
+- Only between two plain streams, and while there is a pipe.  Otherwise they are read and written.
+- What a pipe holds is queued with the sink as if it had been written: it is sent before the sink is closed.  The source is
+  not read until the pipe is empty.
+- In one turn one pipe is filled, once, and emptied as far as the sink takes it.
+- The end of the source, and the loss of either, are told to their protocols as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+
+from twisted.internet.main import CONNECTION_LOST
+
+from pylb.proxy import pipes
+from pylb.proxy.transport import Stream
+
+__all__ = ["MANY", "READS", "Meter", "pass_on"]
+
+#: So many bytes in one read are many, and so many such reads in a row are worth a pipe.
+MANY = 16 * 1024
+READS = 4
+#: So many bytes in one turn are few, and after so many such turns in a row the pipe is given back.
+FEW = 4 * 1024
+TURNS = 8
+
+
+class Meter(typing.Protocol):
+    """Whoever lets bytes pass, and hears of it."""
+
+    def came(self, count: int) -> None:
+        """So many were taken from the source."""
+
+    def went(self, count: int) -> None:
+        """So many were given to the sink."""
+
+    def passed(self) -> None:
+        """All are gone that were to pass: the source is read as ever."""
+
+
+def pass_on(source: object, sink: object, meter: Meter, count: int = sys.maxsize) -> bool:
+    """Let the next `count` bytes pass from one transport to another, or all until the end.
+
+    False if that cannot be, or not now: then nothing has changed.  While they pass nobody else writes to the sink.  When few
+    come at a time they are read as ever again, and `meter` is not told.
+    """
+    if type(source) is not Stream or type(sink) is not Stream:
+        return False
+    if source.source_of is not None or sink.sink_of is not None or not sink.sends_at_once:
+        return False
+    pipe = sink.reactor.pipes.take()
+    if pipe is not None:
+        source.source_of = sink.sink_of = Passage(source, sink, pipe, meter, count)
+    return pipe is not None
+
+
+class Passage:
+    """The way from a source to a sink, while it leads through a pipe."""
+
+    __slots__ = ("_few", "_left", "_meter", "_pipe", "_sink", "_source", "_waits")
+
+    def __init__(self, source: Stream, sink: Stream, pipe: pipes.Pipe, meter: Meter, count: int) -> None:
+        self._source: Stream | None = source
+        self._sink = sink
+        self._pipe = pipe
+        self._meter = meter
+        self._left = count
+        #: How many turns in a row have brought few bytes.
+        self._few = 0
+        #: For the sink to take what the pipe holds.
+        self._waits = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that the sink is still to get."""
+        return self._pipe.held
+
+    def fill(self) -> Exception | None:
+        """The source can be read; why it has ended, if it has."""
+        source = self._source
+        assert source is not None
+        try:
+            count = self._pipe.fill(source.fileno(), self._left)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not count:
+            self._end()
+            return source.end
+        self._left -= count
+        self._few = self._few + 1 if count < FEW else 0
+        self._meter.came(count)
+        self.drain()
+        return None
+
+    def drain(self) -> bool:
+        """The sink can be written to, or might be.  False if the pipe still holds something."""
+        try:
+            count = self._pipe.drain(self._sink.fileno())
+        except OSError as error:
+            self._sink.fails(error)
+        else:
+            self._meter.went(count)
+        if self._pipe.held:
+            self._wait()
+            return False
+        self._go_on()
+        return True
+
+    def source_lost(self) -> None:
+        """What is in the pipe still goes to the sink."""
+        if self._source is not None:
+            self._source.source_of = None
+            self._source = None
+        if not self._pipe.held:
+            self._end()
+
+    def sink_lost(self) -> None:
+        """What is in the pipe is lost, too."""
+        self._end()
+
+    def _wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._sink.startWriting()
+            if self._source is not None:
+                self._source.pauseProducing()
+
+    def _go_on(self) -> None:
+        if self._waits and self._source is not None:
+            self._source.resumeProducing()
+        self._waits = False
+        if not self._left or self._few >= TURNS or self._source is None:
+            self._end()
+            if not self._left:
+                self._meter.passed()
+
+    def _end(self) -> None:
+        if self._source is not None:
+            self._source.source_of = None
+        self._sink.sink_of = None
+        self._sink.reactor.give_back(self._pipe)
