@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from pylb.balance.health import Change
 from pylb.balance.pool import Pool
@@ -32,6 +32,15 @@ class Fortunes:
         elif change is Change.SWITCHED:
             self._log.info(
                 "pool {pool}: {server} is switched to {state}", pool=pool.name, server=server.name, state=reason
+            )
+        elif change is Change.CHECKED:
+            self._log.emit(
+                LogLevel.warn if server.checked == "unhealthy" else LogLevel.info,
+                "pool {pool}: {server} is {state}: {reason}",
+                pool=pool.name,
+                server=server.name,
+                state="healthy" if server.checked == "passed" else server.checked,
+                reason=reason,
             )
         else:
             self._log.info("pool {pool}: {server} is back: {reason}", pool=pool.name, server=server.name, reason=reason)

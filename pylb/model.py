@@ -14,18 +14,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from pylb.model_check import (
+    AgentCheck,
+    ExecCheck,
+    GrpcCheck,
+    HeaderTest,
+    HealthCheck,
+    HttpCheck,
+    HttpMatch,
+    OwnCheck,
+    TcpCheck,
+    UdpCheck,
+)
+
 __all__ = [
     "METHODS",
     "AccessLog",
     "Address",
+    "AgentCheck",
     "Balance",
     "Certificate",
     "Config",
+    "ExecCheck",
+    "GrpcCheck",
+    "HeaderTest",
+    "HealthCheck",
+    "HttpCheck",
     "HttpListener",
+    "HttpMatch",
     "InetAddress",
     "Keepalive",
     "Listener",
     "ListenerTLS",
+    "OwnCheck",
     "PoolSpec",
     "Route",
     "ServerSpec",
@@ -33,7 +54,9 @@ __all__ = [
     "StickyCookie",
     "StickyLearn",
     "StickyRoute",
+    "TcpCheck",
     "TcpListener",
+    "UdpCheck",
     "UdpListener",
     "UnixAddress",
     "UpstreamTLS",
@@ -212,6 +235,7 @@ class PoolSpec:
     servers: tuple[ServerSpec, ...]
     balance: Balance = field(default_factory=Balance)
     sticky: Sticky | None = None
+    health_check: tuple[HealthCheck, ...] = ()
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
 

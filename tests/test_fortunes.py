@@ -48,6 +48,28 @@ class FortunesTests(SynchronousTestCase):
         expected = [f"pool web: 10.0.0.1:80 is switched to {state}" for state in ("drain", "up")]
         self.assertEqual(lines, [(LogLevel.info, line) for line in expected])
 
+    def test_checked(self):
+        """One line when checks take a server out, with their reason, and one when they let it in again."""
+        server = self.pool.servers[0]
+        reasons = {"unhealthy": "status 503", "passed": "checks passed"}
+        lines = self.lines(
+            lambda: [
+                self.pool.checked(server, to, reasons[to]) for to in ("unhealthy", "unhealthy", "passed", "passed")
+            ]
+        )
+        expected = [
+            (LogLevel.warn, "pool web: 10.0.0.1:80 is unhealthy: status 503"),
+            (LogLevel.info, "pool web: 10.0.0.1:80 is healthy: checks passed"),
+        ]
+        self.assertEqual(lines, expected)
+
+    def test_drained_by_its_agent(self):
+        """A server whose share becomes nothing, or something again, is said to be switched, and why."""
+        server = self.pool.servers[0]
+        lines = self.lines(lambda: [self.pool.reweigh(server, share, "its agent") for share in (0.5, 0.0, 0.0, 0.7)])
+        expected = [f"pool web: 10.0.0.1:80 is switched to {state}: its agent" for state in ("drain", "up")]
+        self.assertEqual(lines, [(LogLevel.info, line) for line in expected])
+
     def test_lone(self):
         """A server that is never ejected, because it is alone, is said to fail, once, and to work again."""
         self.pool.replace(self.pool.servers[:1])

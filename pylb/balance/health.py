@@ -42,8 +42,10 @@ class Change(Enum):
     EJECTED = "ejected"
     EXTENDED = "extended"
     RECOVERED = "recovered"
-    #: The operator switched the server to another state.
+    #: The operator, or the server's agent, switched it to another state.
     SWITCHED = "switched"
+    #: Active checks say something else of the server.
+    CHECKED = "checked"
 
 
 class Note(NamedTuple):

@@ -5,7 +5,7 @@
 - The clock is read once for each `acquire` and each verdict.
 - Nothing is filtered at a request.  A method holds the servers that are usable; the pool tells it of each change, and
   looks at what time alone brings back when that time has come.
-- A lone server is never ejected: there is nobody else to ask (nginx's rule).
+- A lone server is never ejected: there is nobody else to ask (nginx's rule).  Active checks do take it out.
 - A session that belongs to a server (`sticky`) gets it while it can serve, also while it drains; else the method decides,
   or nobody does (`strict`).
 """
@@ -22,12 +22,17 @@ from pylb.balance.health import CALM, Change
 from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools, at_once
 from pylb.balance.request import Request, compile_key, network
-from pylb.balance.server import Server, Switch
+from pylb.balance.server import Checked, Server, Switch
 from pylb.balance.sticky import make_sticky
 from pylb.balance.tier import Tier
 from pylb.model import PoolSpec
 
 __all__ = ["NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
+
+#: Methods that give each server its place, so that no share may shrink.
+_PLACED = frozenset({"hash", "ip_hash", "maglev", "first"})
+#: By what weights are multiplied while only a part of one counts, because they are whole numbers (as in HAProxy).
+_FINE = 16
 
 
 class NoServerAvailable(Exception):
@@ -38,7 +43,7 @@ class PoolObserver(Protocol):
     """Hears of changes of fortune, not of requests."""
 
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
-        """A server was ejected, recovered or switched, or one that is never ejected began to fail."""
+        """A server was ejected, recovered, switched or checked, or one that is never ejected began to fail."""
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         """The pool refused somebody for the first time, or serves again."""
@@ -97,9 +102,11 @@ class Pool:
     def replace(self, servers: Iterable[Server]) -> None:
         """Serve from `servers` from now on; those that stay keep their state, leases of those that go stay valid."""
         added = self._added_to(servers := list(servers))
-        for server in self.servers:
+        known = set(self.servers)
+        for server in known:
             server.usable = False
         self.servers = servers
+        self._weigh()
         primaries, backups = self._tiers = self._make_tiers()
         self.metric = primaries.metric
         self.watches_load = primaries.load_changed is not None
@@ -110,9 +117,18 @@ class Pool:
         self._awaited = set()
         self._next_return = inf
         now = self._clock()
+        mandatory = any(check.mandatory for check in self.spec.health_check)
         for server in servers:
+            if mandatory and server not in known:
+                server.checked = "checking"
             server.warming_since = now if server in added and server.spec.slow_start else server.warming_since
             self._place(server, len(servers) == 1, now)
+
+    def _weigh(self) -> None:
+        whole = self.spec.balance.method in _PLACED or all(server.share in (0.0, 1.0) for server in self.servers)
+        for server in self.servers:
+            share = 1.0 if whole else _FINE * (server.share or 1.0)
+            server.weight = max(1, round(server.spec.weight * share))
 
     def _added_to(self, servers: Sequence[Server]) -> set[Server]:
         """Those that are new in a pool that has served already."""
@@ -136,8 +152,8 @@ class Pool:
         if changed:
             self._judged(server, health.forgive(), "no other server is left", now)
 
-    def switch(self, server: Server, to: Switch) -> None:
-        """Let a server serve ("up"), only those that belong to it ("drain"), or nobody new ("down")."""
+    def switch(self, server: Server, to: Switch, why: str = "") -> None:
+        """Let a server serve ("up"), only those that belong to it ("drain"), or nobody new ("down"); `why` is for news."""
         if server.switch == to or server not in self._tier_of:
             return
         now = self._clock()
@@ -145,7 +161,38 @@ class Pool:
             self._start_slowly(server, now)
         server.switch = to
         self._settle(server, now)
-        self._observer.server_changed(self, server, Change.SWITCHED, to)
+        self._observer.server_changed(self, server, Change.SWITCHED, f"{to}: {why}" if why else to)
+
+    def checked(self, server: Server, to: Checked, reason: str) -> None:
+        """Active checks say something of a server: it serves only if they have "passed".
+
+        Who was unhealthy comes back slowly, and with a clean slate: what clients found out is older than what checks did.
+        """
+        if server.checked == to or server not in self._tier_of:
+            return
+        now = self._clock()
+        before, server.checked = server.checked, to
+        if before == "unhealthy":
+            server.health.forgive()
+        if before == "unhealthy" or server.warming_since is not None:
+            self._start_slowly(server, now)
+        self._settle(server, now)
+        self._observer.server_changed(self, server, Change.CHECKED, reason)
+
+    def reweigh(self, server: Server, share: float, why: str = "") -> None:
+        """Let a server count for `share` times its weight; for 0 it drains, which is news, and `why`.
+
+        Where its place is not a matter of weight alone (hash, ip_hash, maglev, first) only 0 counts.
+        """
+        if server.share == share or server not in self._tier_of:
+            return
+        drained, server.share = server.drains, share
+        if self.spec.balance.method in _PLACED:
+            self._settle(server, self._clock())
+        else:
+            self.replace(self.servers)
+        if server.drains is not drained:
+            self._observer.server_changed(self, server, Change.SWITCHED, f"{'drain' if server.drains else 'up'}: {why}")
 
     def acquire(self, request: Request | None = None, after: Lease | None = None) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.

@@ -1,6 +1,6 @@
 """May this server be used now?
 
-`available` is the only place that knows about down, draining, full and ejected; nobody else repeats the question.
+`available` is the only place that knows about down, draining, unhealthy, full and ejected; nobody else repeats the question.
 
 A server that came back, or was added, is given little at first: with `slow_start` its share of the requests grows in a
 straight line until it has its weight (`warmth`).
@@ -13,10 +13,14 @@ from typing import Literal
 from pylb.balance.health import Health
 from pylb.model import Address, ServerSpec
 
-__all__ = ["Server", "Switch"]
+__all__ = ["Checked", "Server", "Status", "Switch"]
 
 #: What the operator wants of a server.
 Switch = Literal["up", "drain", "down"]
+#: What active checks say of a server; "passed" also where there are none.
+Checked = Literal["passed", "checking", "unhealthy"]
+#: A server's state in the words of nginx's API.
+Status = Literal["up", "draining", "down", "unavail", "checking", "unhealthy"]
 #: The least that a server's share is of its weight, so that it is never forgotten.
 _LEAST_WARMTH = 0.01
 
@@ -32,16 +36,19 @@ class Server:
         "active",
         "address",
         "began",
+        "checked",
         "failures",
         "health",
         "missing",
         "name",
         "picked",
+        "share",
         "spec",
         "switch",
         "usable",
         "waiting",
         "warming_since",
+        "weight",
     )
 
     def __init__(self, spec: ServerSpec, address: Address | None = None, *, missing: bool = False) -> None:
@@ -51,6 +58,7 @@ class Server:
         self.missing = missing
         self.switch: Switch = "down" if spec.down else "drain" if spec.drain else "up"
         self.health = Health(spec.max_fails, spec.fail_timeout)
+        self.checked: Checked = "passed"
         #: Leases held now.
         self.active = 0
         #: Those of them whose time is to be measured still, and the sum of the moments at which they were given.
@@ -61,13 +69,11 @@ class Server:
         self.failures = 0
         #: The pool's note that it offers this server.
         self.usable = False
+        #: The part of its weight that counts (see `Pool.reweigh`), and what that is beside the others'.
+        self.share = 1.0
+        self.weight = spec.weight
         #: When its slow start began; None when it is over.
         self.warming_since: float | None = None
-
-    @property
-    def weight(self) -> int:
-        """Its share of the requests, beside the others'."""
-        return self.spec.weight
 
     def warmth(self, now: float) -> float:
         """How much of its weight counts at `now`, as a part of 1: less while it starts slowly."""
@@ -77,29 +83,42 @@ class Server:
         return min(1.0, max(_LEAST_WARMTH, passed / self.spec.slow_start))
 
     @property
+    def drains(self) -> bool:
+        """Whether it serves only those that belong to it."""
+        return self.switch == "drain" or (self.switch == "up" and not self.share)
+
+    @property
     def full(self) -> bool:
         return 0 < self.spec.max_conns <= self.active
 
     def available(self, now: float, bound: bool = False) -> bool:
         """Whether a lease may be given at `now`; to a session that is `bound` to this server, also while it drains."""
-        open_ = self.switch == "up" or (bound and self.switch == "drain")
-        return open_ and not self.missing and not self.full and self.health.allows(now)
+        open_ = bound if self.drains else self.switch == "up"
+        return open_ and not self.missing and self.checked == "passed" and not self.full and self.health.allows(now)
+
+    @property
+    def status(self) -> Status:
+        """Its state as nginx's API names it; a server that is full is up."""
+        if self.missing or self.switch == "down":
+            return "down"
+        if self.checked != "passed":
+            return self.checked
+        if self.health.ejected:
+            return "unavail"
+        return "draining" if self.drains else "up"
 
     def state(self, now: float) -> str:
-        """In one word why the server can or cannot be used."""
+        """In one word, for people, why the server can or cannot be used."""
         if self.missing:
             return "not found"
-        if self.switch == "down":
-            return "down"
-        if self.health.retry_at is not None:
-            left = self.health.retry_at - now
+        status = self.status
+        if status == "unavail":
+            left = (self.health.retry_at or 0.0) - now
             return f"ejected {left:.0f}s" if left > 0 else "ejected"
-        if self.full:
-            return "full"
-        return "draining" if self.switch == "drain" else "up"
+        return "full" if self.full and status in ("up", "draining") else status
 
     def __repr__(self) -> str:
         state = "ejected" if self.health.ejected else ""
-        if self.missing or self.switch != "up":
+        if self.missing or self.switch != "up" or self.checked != "passed":
             state = self.state(0.0)
         return f"<Server {self.name} {f'{state}, ' if state else ''}{self.active} active>"

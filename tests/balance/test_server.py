@@ -75,6 +75,60 @@ class AvailableTests(SynchronousTestCase):
         server.active = 1
         self.assertFalse(server.available(11.0))
 
+    def test_unhealthy(self) -> None:
+        """Nor can one that active checks have found wrong, or have not seen yet; not even for those that belong to it."""
+        server = make_server("a")
+        for server.checked in ("checking", "unhealthy"):
+            self.assertEqual([server.available(0.0, bound) for bound in (False, True)], [False, False])
+        server.checked = "passed"
+        self.assertTrue(server.available(0.0))
+
+    def test_drains(self) -> None:
+        """One that drains, or counts for nothing, can be used by those that belong to it."""
+        for server in (make_server("a", drain=True), make_server("a")):
+            server.share = 0.0
+            self.assertEqual([server.available(0.0, bound) for bound in (False, True)], [False, True])
+
+    def test_down_and_of_no_share(self) -> None:
+        """What is down does not drain."""
+        server = make_server("a", down=True)
+        server.share = 0.0
+        self.assertEqual((server.drains, server.available(0.0, bound=True)), (False, False))
+
+
+class StatusTests(SynchronousTestCase):
+    """The six words of nginx's API (ngx_http_api_module, "state" of a peer)."""
+
+    def test_each(self) -> None:
+        """What waiting does not change comes first, then what checks say, then what clients found out."""
+        server = make_server("a")
+        seen = [server.status]
+        server.share = 0.0
+        seen.append(server.status)
+        server.health.failed(0, 0.0)
+        seen.append(server.status)
+        for server.checked in ("checking", "unhealthy"):
+            seen.append(server.status)
+        server.switch = "down"
+        seen.append(server.status)
+        self.assertEqual(seen, ["up", "draining", "unavail", "checking", "unhealthy", "down"])
+
+    def test_not_found(self) -> None:
+        """A name without an address is down."""
+        self.assertEqual(Server(server_spec("app.example.com"), missing=True).status, "down")
+
+    def test_full(self) -> None:
+        """A server that is full is up: it serves."""
+        server = make_server("a", max_conns=1)
+        server.active = 1
+        self.assertEqual(server.status, "up")
+
+    def test_after_the_pause(self) -> None:
+        """Unavailable until somebody has succeeded, not only while the pause lasts."""
+        server = make_server("a", fail_timeout=1.0)
+        server.health.failed(0, 0.0)
+        self.assertEqual((server.available(2.0), server.status), (True, "unavail"))
+
 
 class WordsTests(SynchronousTestCase):
     def ejected(self, **asked: int | bool) -> Server:
@@ -89,6 +143,14 @@ class WordsTests(SynchronousTestCase):
     def test_down(self) -> None:
         """Down is said before anything else, because waiting does not help."""
         self.assertEqual(self.ejected(down=True).state(0.0), "down")
+
+    def test_checked(self) -> None:
+        """What checks say is said before what clients found out."""
+        server = self.ejected()
+        for server.checked in ("checking", "unhealthy"):
+            self.assertEqual(
+                (server.state(0.0), repr(server)), (server.checked, f"<Server a:80 {server.checked}, 0 active>")
+            )
 
     def test_full(self) -> None:
         """A server without a free place is full."""
