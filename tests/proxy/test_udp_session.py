@@ -62,6 +62,7 @@ class SessionTests(SynchronousTestCase):
                 "started": 5.0,
                 "status": 200,
                 "tries": record.tries,
+                "asked": record.asked,
                 "bytes_received": 5,
                 "upstream_bytes_sent": 5,
                 "upstream_bytes_received": 10,

@@ -226,7 +226,7 @@ class ClientConnection(Protocol):
         self._idle = False
         request = self._request = ClientRequest(self, ask, len(head) + 2)
         request.begin()
-        if request.receiving:
+        if ask.framing:
             self._watch()
 
     def _head_begins(self) -> None:

@@ -146,8 +146,11 @@ class Exchange(Attempts):
         server.server = lease.server
         self._kept = server.requests > 0
         server.begin(self, self._ask.head.method)
-        self._send(self._message + self._replay if self._replay else self._message)
-        self._forget_long_body()
+        if self._replay:
+            self._send(self._message + self._replay)
+            self._forget_long_body()
+        else:
+            self._send(self._message)
         if self._whole:
             server.expect(self._pool.read_timeout)
         else:

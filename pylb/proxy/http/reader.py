@@ -35,6 +35,8 @@ class HeadReader:
         if self._buffer:
             searched = max(0, len(self._buffer) - 3)
             data, self._buffer = self._buffer + data, b""
+        if data.startswith(b"\r"):
+            data, searched = self._without_empty_lines(data), 0
         end = data.find(b"\r\n\r\n", searched)
         if end >= 0:
             self._line_seen = False
@@ -58,17 +60,18 @@ class HeadReader:
     def _check_line(self, line: bytes) -> None:
         """Raise BadHead if no head begins so."""
 
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        """What is left of data that begins with an empty line."""
+        return data
+
 
 class RequestReader(HeadReader):
     """Also passes over a few empty lines before the request line, which old clients send behind a body."""
 
     __slots__ = ()
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        if (self._buffer or data).startswith(b"\r"):
-            data, self._buffer = self._buffer + data, b""
-            data = _EMPTY_LINES.sub(b"", data, count=1)
-        return super().feed(data)
-
     def _check_line(self, line: bytes) -> None:
         parse_request_line(line)
+
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        return _EMPTY_LINES.sub(b"", data, count=1)

@@ -150,10 +150,12 @@ class ClientRequest:
         elif not minor:
             lines += b"Connection: keep-alive\r\n"
         self._record.status = head.status
-        self._write(b"%b%b\r\n%b" % (response_start(head), lines, self._framed(data) if data else b""))
+        if data and framing == CHUNKED:
+            data = encode_chunk(data)
+        self._write(b"%b%b\r\n%b" % (response_start(head), lines, data))
 
     def answer_data(self, data: bytes) -> None:
-        self._write(self._framed(data))
+        self._write(encode_chunk(data) if self._framing == CHUNKED else data)
 
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
@@ -186,9 +188,6 @@ class ClientRequest:
         if self._body is not None or factory.connections.draining or not factory.spec.keepalive_timeout:
             return False
         return self._ask.head.keep_alive
-
-    def _framed(self, data: bytes) -> bytes:
-        return encode_chunk(data) if self._framing == CHUNKED else data
 
     def _write(self, data: bytes) -> None:
         self._record.bytes_sent += len(data)

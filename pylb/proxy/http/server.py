@@ -89,9 +89,7 @@ class ServerConnection(ServerSide):
         self.requests += 1
         if not reusable or not self._idle.keep(self):
             self.close()
-            return
-        self._deadline.clear()
-        if self._paused:
+        elif self._paused:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -114,7 +112,10 @@ class ServerConnection(ServerSide):
             self.heard = True
             exchange.record.upstream_bytes_received += len(data)
             try:
-                self._read(exchange, data)
+                if self._body is None:
+                    self._read_heads(exchange, data)
+                else:
+                    self._read_body(exchange, self._body, data)
             except BadHead as bad:
                 exchange.misunderstood(bad.reason)
             if self._exchange is exchange:
@@ -124,16 +125,6 @@ class ServerConnection(ServerSide):
         else:
             self._idle.forget(self)
             self.abort()
-
-    def _read(self, exchange: Exchange, data: bytes) -> None:
-        body = self._body
-        if body is None:
-            self._read_heads(exchange, data)
-            return
-        payload = body.feed(data)
-        if payload:
-            exchange.answer_data(payload)
-        self._end(exchange, body, body.rest)
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
         while data and (found := self._reader.feed(data)) is not None:
@@ -159,6 +150,12 @@ class ServerConnection(ServerSide):
         exchange.answered(head, framing, payload)
         self._end(exchange, body, behind)
 
+    def _read_body(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
+        payload = body.feed(data)
+        if payload:
+            exchange.answer_data(payload)
+        self._end(exchange, body, body.rest)
+
     def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:
             exchange.answer_ends(body.trailers, clean=not behind)
@@ -178,5 +175,5 @@ class ServerConnection(ServerSide):
     def _expired(self) -> None:
         if self._exchange is not None:
             self._exchange.server_late()
-        else:
+        elif self not in self._idle:  # Else it was set for an answer that has come.
             self.abort()
