@@ -135,7 +135,7 @@ class LoadBalancer(Service):
     def _listen(self, bound: Bound) -> None:
         listener = bound.listener
         if isinstance(listener, UdpListener):
-            listen_udp(self.reactor, bound.socket, self._udp[listener.name])
+            listen_udp(self._streams, bound.socket, self._udp[listener.name])
         else:
             self._ports.append(listen_stream(self._streams, bound, self._factories[listener.name], self._room))
 
@@ -180,7 +180,7 @@ class LoadBalancer(Service):
 
     def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
         room = self.capacity.sessions[spec.name]
-        return UdpProxy(spec, self.pools[spec.pool], self.reactor, self.clock, self._access_log, room)
+        return UdpProxy(spec, self.pools[spec.pool], self._streams, self.clock, self._access_log, room)
 
     def _factory(self, spec: TcpListener | HttpListener) -> IProtocolFactory:
         """What serves the clients of a stream listener."""

@@ -139,6 +139,14 @@ class SessionTests(SynchronousTestCase):
             world.answer()
             self.assertEqual((world.statuses, world.pool.servers[0].failures), ([200], 0))
 
+    def test_more_to_come(self):
+        """A session expects no more replies once there are as many as requests; fewer or more, and others may follow."""
+        world = self.world()
+        world.ask()
+        world.ask()
+        reply = world.sockets[0].session.reply_arrived
+        self.assertEqual([reply(b"r") for _ in range(3)], [True, False, True])
+
     def eject(self, world: World) -> None:
         """Let the first of two servers fail, and wait until it may be tried again."""
         world.ask(1)
