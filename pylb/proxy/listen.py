@@ -5,6 +5,8 @@ and handed to Twisted afterwards: until then clients wait in the kernel's queue.
 
 - An IPv6 socket is IPv6 only, so `0.0.0.0:80` and `[::]:80` stand side by side.
 - A Unix socket that nobody serves any more is replaced; one that is served, or any other file, is an error.
+- Several workers have a socket each for an address, among which the kernel shares the clients out (SO_REUSEPORT); a Unix
+  socket they have in common.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ import stat
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet
 
 from pylb.model import Address, InetAddress, Listener, UdpListener, UnixAddress
 from pylb.proxy.accept import StreamPort, UnixPort
 
-__all__ = ["BindError", "Bound", "bind", "listen_stream"]
+__all__ = ["BindError", "Bound", "bind", "bind_rows", "listen_stream"]
 
 
 class BindError(Exception):
@@ -37,6 +40,8 @@ class Bound:
     listener: Listener
     address: Address
     socket: socket.socket
+    #: Whether the file of a Unix socket goes with it.
+    owns_file: bool = True
 
     @property
     def where(self) -> Address:
@@ -47,8 +52,8 @@ class Bound:
         return InetAddress(host, port)
 
     def close(self) -> None:
-        """Close the socket; a Unix socket's file goes, too, if the rights that are left allow it."""
-        if isinstance(self.address, UnixAddress):
+        """Close the socket; a Unix socket's file goes, too, if it is ours and the rights that are left allow it."""
+        if isinstance(self.address, UnixAddress) and self.owns_file:
             with suppress(OSError):
                 os.unlink(self.address.path)
         self.socket.close()
@@ -69,6 +74,31 @@ def bind(listeners: Iterable[Listener]) -> list[Bound]:
             each.close()
         raise BindError("\n".join(mistakes))
     return bound
+
+
+def bind_rows(listeners: Iterable[Listener], rows: int) -> list[list[Bound]]:
+    """Bind every address `rows` times, so that each worker has a row of sockets of its own.  Raises BindError."""
+    listeners = list(listeners)
+    # Where everybody binds with SO_REUSEPORT, nobody hears that another program has the port.
+    for bound in bind(listeners):
+        bound.close()
+    shared = [replace(listener, reuseport=True) for listener in listeners]
+    bounds = [bind(shared)]
+    try:
+        while len(bounds) < rows:
+            bounds.append(_bind_beside(bounds[0], shared))
+    except BindError:
+        for bound in chain.from_iterable(bounds):
+            bound.close()
+        raise
+    return bounds
+
+
+def _bind_beside(first: list[Bound], listeners: list[Listener]) -> list[Bound]:
+    """A row of sockets at the addresses of the first one, which keeps the files of its Unix sockets."""
+    unix = [replace(bound, owns_file=False) for bound in first if isinstance(bound.address, UnixAddress)]
+    inet = [tuple(where for where in each.listen if isinstance(where, InetAddress)) for each in listeners]
+    return unix + bind(replace(each, listen=where) for each, where in zip(listeners, inet, strict=True))
 
 
 def listen_stream(

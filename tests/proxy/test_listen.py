@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import stat
 import sys
+from itertools import chain
 from pathlib import Path
+from select import select
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
@@ -16,7 +19,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.model import InetAddress, TcpListener, UdpListener, UnixAddress
-from pylb.proxy.listen import BindError, Bound, bind, listen_stream
+from pylb.proxy.listen import BindError, Bound, bind, bind_rows, listen_stream
+from tests.functional.rig import free_port
 
 
 def tcp(*addresses, name="web", **more):
@@ -135,6 +139,63 @@ class BindTests(SynchronousTestCase):
             (bound,) = self.bind(make(InetAddress("127.0.0.1", 0), reuseport=True))
             self.bind(make(bound.where, reuseport=True))
             self.assertIn("Address already in use", self.error(make(bound.where)))
+
+
+class RowTests(SynchronousTestCase):
+    def rows(self, *listeners, rows=3) -> list[list[Bound]]:
+        made = bind_rows(listeners, rows)
+        for bound in chain(*made):
+            self.addCleanup(bound.close)
+        return made
+
+    def test_shared_out(self):
+        """Each worker has a socket of its own, and the kernel shares the clients out among them."""
+        for listener in (tcp, udp):
+            where = InetAddress("127.0.0.1", free_port())
+            rows = self.rows(listener(where))
+            self.assertEqual([[bound.where for bound in row] for row in rows], [[where]] * 3)
+            clients = [socket.socket(type=rows[0][0].socket.type) for _ in range(60)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.connect((where.host, where.port))
+                client.send(b"x")
+            self.assertTrue(all(select([row[0].socket], [], [], 0)[0] for row in rows))
+
+    def test_in_use(self):
+        """Another program is noticed, also one that would share; unless the listener is one that shares with anybody."""
+        for kind, listener in ((socket.SOCK_STREAM, tcp), (socket.SOCK_DGRAM, udp)):
+            with socket.socket(type=kind) as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                other.bind(("127.0.0.1", 0))
+                if kind == socket.SOCK_STREAM:
+                    other.listen()
+                where = InetAddress("127.0.0.1", other.getsockname()[1])
+                with self.assertRaises(BindError):
+                    bind_rows([listener(where)], 2)
+                self.rows(listener(where, reuseport=True))
+
+    def test_unix(self):
+        """One socket for all, whose file goes with the first."""
+        path = short_path(self)
+        [[first], [second]] = self.rows(tcp(UnixAddress(str(path))), rows=2)
+        self.assertIs(first.socket, second.socket)
+        second.close()
+        self.assertTrue(path.is_socket())
+        first.close()
+        self.assertFalse(path.exists())
+
+    def test_all_or_none(self):
+        """When descriptors run out nothing is left open."""
+        path = short_path(self)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        listeners = [tcp(UnixAddress(str(path))), tcp(InetAddress("127.0.0.1", free_port()), name="b")]
+        open_now = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 4, limits[1]))
+        with self.assertRaises(BindError):
+            bind_rows(listeners, 200)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), open_now)
+        self.assertFalse(path.exists())
 
 
 class UnixTests(SynchronousTestCase):
