@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -16,7 +15,7 @@ from pylb import model
 from pylb.proxy.logfile import LogFile
 from pylb.proxy.logformat import Line, Moment, compile_format
 
-__all__ = ["NOTHING", "AccessLog", "Asked", "NullLog", "Record", "Try", "open_access_log"]
+__all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
 
 
 class Try:
@@ -36,48 +35,32 @@ class Try:
         self.header_time: float | None = None
 
 
-class Asked(Protocol):
-    """What a client of HTTP asked, as it came: each may hold any byte.  `version` is `b"HTTP/1.1"`."""
-
-    method: bytes
-    target: bytes
-    version: bytes
-    host: bytes
-    referer: bytes
-    user_agent: bytes
-
-
-class _Nothing:
-    """What was not understood, or not asked in HTTP."""
-
-    __slots__ = ()
-    method = target = version = host = referer = user_agent = b""
-
-
-NOTHING: Asked = _Nothing()
-
-
 class Record:
     """What is known of one request, connection or session.
 
     `started` is a reading of the clock.  `status` 0: nothing was answered.  `bytes_received` and `bytes_sent` are the
-    client's side.
+    client's side.  The fields from `method` on are HTTP's, as they came (`version` is `b"HTTP/1.1"`), and may hold any byte.
     """
 
     __slots__ = (
-        "asked",
         "bytes_received",
         "bytes_sent",
+        "host",
         "listener",
+        "method",
         "pool",
         "protocol",
+        "referer",
         "remote_addr",
         "remote_port",
         "started",
         "status",
+        "target",
         "tries",
         "upstream_bytes_received",
         "upstream_bytes_sent",
+        "user_agent",
+        "version",
     )
 
     def __init__(
@@ -99,7 +82,8 @@ class Record:
         self.status = 0
         self.bytes_received = self.bytes_sent = 0
         self.upstream_bytes_received = self.upstream_bytes_sent = 0
-        self.asked: Asked = NOTHING
+        self.method = self.target = self.version = b""
+        self.host = self.referer = self.user_agent = b""
 
     def tried(self, server_name: str, now: float = 0.0) -> Try:
         """Note that a server is tried; the caller fills in what becomes of it."""
@@ -137,6 +121,11 @@ class AccessLog:
         line = self._lines[record.protocol](record, now, self._moment)
         self._file.write(line.encode() + b"\n")
 
+    @property
+    def fd(self) -> int | None:
+        """The descriptor of the file that lines go to now, unless that is standard output."""
+        return self._file.fd
+
     def reopen(self) -> None:
         """Go on in a new file of the same path; the old one was moved away (logrotate)."""
         self._file.reopen()
@@ -150,6 +139,8 @@ class NullLog:
     """The access log of those who want none."""
 
     __slots__ = ()
+
+    fd = None
 
     def write(self, record: Record) -> None:
         """Forget the record."""
@@ -166,12 +157,13 @@ def open_access_log(
     reactor: IReactorTime,
     clock: Callable[[], float],
     wall: Callable[[], float] = time.time,
+    fd: int | None = None,
 ) -> AccessLog | NullLog:
-    """The access log that the operator asked for.
+    """The access log that the operator asked for; `fd` is its file if somebody else has opened that.
 
     Raises OSError, which names the path, when it cannot be opened, and ValueError when the format is none.
     """
     if spec is None:
         return NullLog()
     lines = compile_format(spec.format)
-    return AccessLog(LogFile(reactor, spec.path), lines, clock, wall)
+    return AccessLog(LogFile(reactor, spec.path, fd), lines, clock, wall)

@@ -39,7 +39,7 @@ _log = Logger()
 
 
 class LogFile:
-    """Lines on their way to the file at `path`; "-" is standard output.
+    """Lines on their way to the file at `path`, which is opened unless it is there as `fd`; "-" is standard output.
 
     Raises OSError, which names the path, when it cannot be opened.
     """
@@ -59,7 +59,7 @@ class LogFile:
         "path",
     )
 
-    def __init__(self, reactor: IReactorTime, path: str) -> None:
+    def __init__(self, reactor: IReactorTime, path: str, fd: int | None = None) -> None:
         self.path = path
         self._reactor = reactor
         self._buffer = bytearray()
@@ -68,7 +68,12 @@ class LogFile:
         self._timer: IDelayedCall | None = None
         self._failing = False
         self._lost = 0
-        self._use(_open(path))
+        self._use(_open(path) if fd is None else fd)
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor of the file; None for standard output, and once it is closed."""
+        return None if self.path == "-" or self._fd == _CLOSED else self._fd
 
     def write(self, line: bytes) -> None:
         """Take a line, which ends in a newline; it is written soon, or dropped and counted."""

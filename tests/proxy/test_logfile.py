@@ -126,6 +126,28 @@ class BufferTests(_LogFileTestCase):
         self.assertEqual((error.errno, error.filename), (errno.EISDIR, str(self.folder)))
 
 
+class GivenTests(_LogFileTestCase):
+    def test_given(self) -> None:
+        """A file that somebody else has opened is used, wherever it is; the path is for the next one."""
+        given = os.open(self.folder / "old", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = LogFile(self.clock, str(self.path), given)
+        self.addCleanup(log.close)
+        self.assertEqual(log.fd, given)
+        log.write(LINE)
+        log.reopen()
+        log.write(LINE)
+        log.close()
+        self.assertEqual([(self.folder / name).read_bytes() for name in ("old", "access.log")], [LINE, LINE])
+
+    def test_fd(self) -> None:
+        """None once the log is closed, and for standard output."""
+        log = self.open()
+        self.assertTrue(os.path.samestat(os.fstat(log.fd or -1), self.path.stat()))
+        log.close()
+        self.assertIsNone(log.fd)
+        self.assertIsNone(self.open("-").fd)
+
+
 class RotationTests(_LogFileTestCase):
     def test_reopen(self) -> None:
         """Lines written before go to the old file, those after to the new one."""
