@@ -1,9 +1,10 @@
 """How many clients can this process serve with the descriptors it may open?
 
-A proxied connection takes two descriptors, a UDP session and an idle connection to a server one, a listening socket two, a
-pipe that busy streams pass through two; some are kept aside for logs and the reactor.  All but the connections come off
-first, so that a full session table leaves the streams what they were promised: UDP takes a quarter of all, or what the
-operator asks for, up to a half; idle connections what the operator asks for, up to a quarter; pipes one in 32.
+A proxied connection takes two descriptors, a UDP session and an idle connection to a server one, a listening socket two, and
+a worker has those of all workers, a pipe that busy streams pass through two; some are kept aside for logs and the reactor.
+All but the connections come off first, so that a full session table leaves the streams what they were promised: UDP takes a
+quarter of all, or what the operator asks for, up to a half; idle connections what the operator asks for, up to a quarter;
+pipes one in 32.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def capacity(config: Config, descriptors: int) -> Capacity:
         listener.name: max(1, min(listener.max_sessions or min(MAX_SESSIONS, quarter), half)) for listener in udp
     }
     idle = _idle(config, descriptors // 4)
-    listening = 2 * sum(len(listener.listen) for listener in config.listeners.values())
+    listening = 2 * config.workers * sum(len(listener.listen) for listener in config.listeners.values())
     pipes = min(MAX_PIPES, descriptors // 64)
     taken = RESERVED + listening + sum(sessions.values()) + sum(idle.values()) + 2 * pipes
     possible = max(1, (descriptors - taken) // 2)

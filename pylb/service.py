@@ -8,8 +8,8 @@ takes long (the rings of large pools) and then accepts; stopping it lets what ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -21,12 +21,14 @@ from twisted.python.failure import Failure
 from pylb import __version__
 from pylb.background import Background
 from pylb.balance.pool import make_pool
-from pylb.capacity import capacity, descriptor_limit, shortfalls
+from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
 from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
+from pylb.proxy.accept import StreamPort
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.connections import Connections
+from pylb.proxy.datagram import FrontPort
 from pylb.proxy.http.factory import HttpFactory
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.idle import IdleConnections
@@ -38,20 +40,37 @@ from pylb.proxy.transport import streams
 from pylb.proxy.udp import UdpProxy, listen_udp
 from pylb.proxy.upstream import Limits, Upstream
 
-__all__ = ["LoadBalancer"]
+__all__ = ["Inherited", "LoadBalancer", "announce"]
 
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker was given by its supervisor, which has announced it."""
+
+    sockets: list[Bound]
+    #: The descriptor of the access log, unless that is standard output.
+    log: int | None
 
 
 class LoadBalancer(Service):
     """Serves a configuration, under twistd or as the child of any service of yours.
 
-    `reactor` None is the installed one; `clock` reads monotonic seconds.  Raises OSError, ValueError,
-    `OpenSSL.SSL.Error` or `pylb.proxy.listen.BindError` when it cannot have what the configuration asks for; nothing is
-    left open then.
+    `reactor` None is the installed one; `clock` reads monotonic seconds.  It is one process: a configuration with several
+    workers is for those that have `inherited`.  Raises OSError, ValueError, `OpenSSL.SSL.Error` or
+    `pylb.proxy.listen.BindError` when it cannot have what the configuration asks for; nothing is left open then.
     """
 
-    def __init__(self, config: Config, reactor: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+        inherited: Inherited | None = None,
+    ) -> None:
+        if config.workers != 1 and inherited is None:
+            raise ValueError(f"workers is {config.workers}: only twistd pylb starts several, here it must be 1")
         self.config = config
         self.reactor = _installed_reactor() if reactor is None else reactor
         self.capacity = capacity(config, descriptor_limit())
@@ -66,14 +85,19 @@ class LoadBalancer(Service):
         self._names = Names(self.reactor, self.pools.values())
         self._idle = {name: self._idle_connections(name, most) for name, most in self.capacity.idle.items()}
         self._client_tls = {name: ClientTLS(spec.tls) for name, spec in config.pools.items() if spec.tls}
-        self._access_log = open_access_log(config.access_log, self.reactor, clock)
+        self._access_log = open_access_log(
+            config.access_log, self.reactor, clock, fd=inherited.log if inherited else None
+        )
         listeners = config.listeners.values()
         self._udp = {spec.name: self._udp_proxy(spec) for spec in listeners if isinstance(spec, UdpListener)}
         self._factories = {spec.name: self._factory(spec) for spec in listeners if not isinstance(spec, UdpListener)}
-        #: Those that accept; each proxy of datagrams looks after its own.
-        self._ports: list[Any] = []
+        #: Those that accept.
+        self._ports: dict[Bound, StreamPort] = {}
+        #: Those of datagrams, which answer as long as their proxy is there.
+        self._fronts: dict[Bound, FrontPort] = {}
+        self._announces = inherited is None
         try:
-            self._bound = bind(listeners)
+            self._bound = inherited.sockets if inherited else bind(listeners)
         except BindError:
             self._access_log.close()
             raise
@@ -98,8 +122,8 @@ class LoadBalancer(Service):
         self._names.stop()
         self._background.stop()
         deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
-        ports, self._ports = self._ports, []
-        ends = [maybeDeferred(port.stopListening) for port in ports]
+        ports, self._ports = self._ports, {}
+        ends = [maybeDeferred(port.stopListening) for port in ports.values()]
         ends.append(self._connections.drain())
         for proxy in self._udp.values():
             proxy.stop()
@@ -119,6 +143,27 @@ class LoadBalancer(Service):
             bound.close()
         self._bound.clear()
 
+    def serve(self, sockets: Iterable[Bound]) -> None:
+        """Accept clients on these sockets, too, while running.  They stay the caller's to close."""
+        if not self.running:
+            return
+        for bound in sockets:
+            if isinstance(bound.listener, UdpListener):
+                self._serve_datagrams(bound, self._udp[bound.listener.name])
+            else:
+                factory = self._factories[bound.listener.name]
+                self._ports[bound] = port = listen_stream(self._streams, bound, factory, self._room)
+                if self._room() <= 0:
+                    port.stopReading()
+
+    def leave(self, sockets: Iterable[Bound]) -> None:
+        """Accept no more clients on these sockets; those that came stay, and datagrams are still answered."""
+        for bound in sockets:
+            if bound in self._ports:
+                self._ports.pop(bound).stopListening()
+            elif bound in self._fronts:
+                self._fronts[bound].stopReading()
+
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
@@ -127,45 +172,24 @@ class LoadBalancer(Service):
         self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
 
     def _serve(self, _: object) -> None:
-        for bound in self._bound:
-            self._listen(bound)
-        self._announce()
+        self.serve(self._bound)
+        if self._announces:
+            announce(self.config, self._bound, self.capacity)
         self.ready.callback(None)
 
-    def _listen(self, bound: Bound) -> None:
-        listener = bound.listener
-        if isinstance(listener, UdpListener):
-            listen_udp(self._streams, bound.socket, self._udp[listener.name])
+    def _serve_datagrams(self, bound: Bound, proxy: UdpProxy) -> None:
+        if bound in self._fronts:
+            self._fronts[bound].startReading()
         else:
-            self._ports.append(listen_stream(self._streams, bound, self._factories[listener.name], self._room))
+            self._fronts[bound] = listen_udp(self.reactor, bound.socket, proxy)
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)
 
     def _pause(self, full: bool) -> None:
         """Clients beyond the limit wait in the kernel's queue."""
-        for port in self._ports:
+        for port in self._ports.values():
             port.stopReading() if full else port.startReading()
-
-    def _announce(self) -> None:
-        _log.info("pylb {version} serves", version=__version__)
-        for bound in self._bound:
-            listener = bound.listener
-            _log.info(
-                "listener {name}: {protocol} on {where}",
-                name=listener.name,
-                protocol=listener.protocol,
-                where=bound.where,
-            )
-        room = self.capacity
-        _log.info(
-            "room for {connections} connections and {sessions} UDP sessions, with {descriptors} descriptors",
-            connections=room.connections,
-            sessions=sum(room.sessions.values()),
-            descriptors=room.descriptors,
-        )
-        for shortfall in shortfalls(self.config, room):
-            _log.warn("too few descriptors (LimitNOFILE, ulimit -n): {shortfall}", shortfall=shortfall)
 
     def _stopped(self, _: object, deadline: IDelayedCall) -> None:
         if deadline.active():
@@ -180,7 +204,7 @@ class LoadBalancer(Service):
 
     def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
         room = self.capacity.sessions[spec.name]
-        return UdpProxy(spec, self.pools[spec.pool], self._streams, self.clock, self._access_log, room)
+        return UdpProxy(spec, self.pools[spec.pool], self.reactor, self.clock, self._access_log, room)
 
     def _factory(self, spec: TcpListener | HttpListener) -> IProtocolFactory:
         """What serves the clients of a stream listener."""
@@ -214,6 +238,27 @@ class LoadBalancer(Service):
             keepalive=spec.socket_keepalive,
         )
         return Upstream(self._streams, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
+
+
+def announce(config: Config, sockets: Iterable[Bound], room: Capacity) -> None:
+    """Say in the log who serves where, and how many clients each worker has room for."""
+    _log.info("pylb {version} serves", version=__version__)
+    for bound in sockets:
+        _log.info(
+            "listener {name}: {protocol} on {where}",
+            name=bound.listener.name,
+            protocol=bound.listener.protocol,
+            where=bound.where,
+        )
+    _log.info(
+        "room for {connections} connections and {sessions} UDP sessions, with {descriptors} descriptors{each}",
+        connections=room.connections,
+        sessions=sum(room.sessions.values()),
+        descriptors=room.descriptors,
+        each=f", in each of {config.workers} workers" if config.workers > 1 else "",
+    )
+    for shortfall in shortfalls(config, room):
+        _log.warn("too few descriptors (LimitNOFILE, ulimit -n): {shortfall}", shortfall=shortfall)
 
 
 def _installed_reactor() -> Any:

@@ -89,6 +89,15 @@ class CapacityTests(SynchronousTestCase):
         )
         self.assertEqual(list(shortfalls(asked, capacity(asked, UNLIMITED))), [])
 
+    def test_workers(self):
+        """Each has the listening sockets of all."""
+        listener = TcpListener(name="a", listen=(InetAddress("127.0.0.1", 80),) * 2, pool="p")
+        rooms = [
+            capacity(Config(pools={}, listeners={"a": listener}, workers=workers), 1064).connections
+            for workers in (1, 4)
+        ]
+        self.assertEqual(rooms[0] - rooms[1], 6)
+
 
 class DescriptorTests(SynchronousTestCase):
     def setUp(self):
