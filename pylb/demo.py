@@ -23,6 +23,7 @@ from pylb.model import Address, Config, HttpListener, InetAddress, Listener, Ser
 from pylb.proxy.datagram import MAX_DATAGRAM
 from pylb.proxy.listen import Bound, bind, listen_stream
 from pylb.service import LoadBalancer
+from pylb.workers.supervisor import Supervisor
 
 __all__ = ["Demo"]
 
@@ -79,7 +80,7 @@ class Demo(Service):
     Raises `pylb.proxy.listen.BindError` when a server cannot have its address.
     """
 
-    def __init__(self, balancer: LoadBalancer, out: TextIO | None = None) -> None:
+    def __init__(self, balancer: LoadBalancer | Supervisor, out: TextIO | None = None) -> None:
         self._balancer = balancer
         # twistd has put its log in the place of sys.stdout.
         self._out = out or sys.__stdout__

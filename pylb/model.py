@@ -373,10 +373,11 @@ class Config:
 
     pools: Mapping[str, PoolSpec]
     listeners: Mapping[str, Listener]
+    #: Processes that serve.
     workers: int = 1
     shutdown_timeout: float = 30.0
     #: Networks in CIDR form ("10.0.0.0/8", "127.0.0.1/32", "unix:").
     trusted_proxies: tuple[str, ...] = ()
-    #: 0 is as many as the descriptor limit allows.
+    #: Of each worker; 0 is as many as the descriptor limit allows.
     max_connections: int = 0
     access_log: AccessLog | None = None

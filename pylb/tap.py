@@ -22,8 +22,10 @@ from twisted.python.failure import Failure
 
 from pylb.capacity import raise_descriptor_limit
 from pylb.config import ConfigError, load
+from pylb.model import Config
 from pylb.proxy.listen import BindError
 from pylb.service import LoadBalancer
+from pylb.workers.supervisor import Supervisor
 
 __all__ = ["Options", "makeService"]
 
@@ -59,7 +61,7 @@ def makeService(options: Options) -> IService:
         config = load(path)
         if config.access_log and config.access_log.path == "-" and not _in_foreground(options):
             raise SystemExit(f"{path}: access_log.path: a daemon has no standard output: name a file, or use twistd -n")
-        return _services(LoadBalancer(config), options["demo"])
+        return _services(_balancer(config), options["demo"])
     except (ConfigError, BindError) as error:
         raise SystemExit(str(error)) from None
     except OSError as error:
@@ -68,7 +70,13 @@ def makeService(options: Options) -> IService:
         raise SystemExit(f"{path}: {error}") from None
 
 
-def _services(balancer: LoadBalancer, demo: bool) -> IService:
+def _balancer(config: Config) -> LoadBalancer | Supervisor:
+    from twisted.internet import reactor
+
+    return LoadBalancer(config, reactor) if config.workers == 1 else Supervisor(config, reactor)
+
+
+def _services(balancer: LoadBalancer | Supervisor, demo: bool) -> IService:
     services = MultiService()
     # Services start in this order: from the first look-up on a signal finds its answer.
     Signals(balancer, balancer.reactor).setServiceParent(services)
@@ -99,7 +107,7 @@ def _in_foreground(options: Options) -> bool:
 class Signals(Service):
     """SIGTERM and SIGINT stop the reactor, the second one cuts what still runs; SIGUSR1 reopens the access log."""
 
-    def __init__(self, balancer: LoadBalancer, reactor: Any) -> None:
+    def __init__(self, balancer: LoadBalancer | Supervisor, reactor: Any) -> None:
         self._balancer = balancer
         self._reactor = reactor
         self._rotate: Any = None

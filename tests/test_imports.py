@@ -1,6 +1,6 @@
 """Which way do the imports run?
 
-`tap, cli -> service -> admin, workers, check, proxy -> balance -> model`; `config -> model`.
+`tap, cli -> workers -> service -> admin, check, proxy -> balance -> model`; `config -> model`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ PACKAGE = Path(__file__).parent.parent / "pylb"
 BOTTOM = {"model", "model_check", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
-SERVICE = {"admin", "background", "check", "workers", "capacity", "config", "fortunes", *BESIDE}
-TOP = {"service", *SERVICE}
+SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", *BESIDE}
+WORKERS = {"service", *SERVICE}
+TOP = {"workers", *WORKERS}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": {"model_check"},
     "model_check": set(),
@@ -32,9 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fortunes": {"balance", "model"},
     "proxy": PROXY,
     "check": BESIDE,
-    "workers": BESIDE,
     "admin": {"check", *BESIDE},
     "service": SERVICE,
+    "workers": WORKERS,
     "tap": {"demo", *TOP},
     "cli": {"demo", *TOP},
     "demo": TOP,

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pylb.tap import Options, Signals, makeService
+from pylb.workers.supervisor import Supervisor
 
 
 def free_port() -> int:
@@ -94,6 +95,17 @@ class MakeServiceTests(SynchronousTestCase):
         signals, balancer = services.services
         self.assertIsInstance(signals, Signals, "they are answered before anything else begins")
         balancer.close()
+
+    def test_several_workers(self):
+        """A supervisor has all sockets bound, too, and has started nobody."""
+        port = free_port()
+        self.config(port, "workers: 2")
+        services = self.made()
+        with socket.create_connection(("127.0.0.1", port)):
+            supervisor = services.services[1]
+        self.assertIsInstance(supervisor, Supervisor)
+        supervisor.close()
+        self.assertFalse((self.folder / "s.sock").exists())
 
     def test_unreadable(self):
         """Each is one line that begins with the file's whole path."""

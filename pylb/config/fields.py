@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import Annotated, Any, Never, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo
 from pydantic.json_schema import SkipJsonSchema
 
 from pylb.config import certificates, scalars, shapes
@@ -43,7 +44,6 @@ __all__ = [
     "NotSupportedYet",
     "NotYet",
     "Number",
-    "OneWorker",
     "Pattern",
     "Permissions",
     "RouteHost",
@@ -55,11 +55,15 @@ __all__ = [
     "Text",
     "Timeout",
     "WhereToRetry",
+    "Workers",
     "or_one",
 ]
 
 #: The default of every optional key: what was not written is left to model.py.
 UNSET: Any = None
+
+#: More are a slip of the pen: each worker is a process, with a socket for each address.
+MOST_WORKERS = 256
 
 _T = TypeVar("_T")
 
@@ -120,10 +124,13 @@ def _hash_key(value: object) -> str:
     return text
 
 
-def _one_worker(value: object) -> int:
-    if value == "auto" or scalars.whole(1)(value) > 1:
-        raise NotSupportedYet
-    return 1
+def _workers(value: object) -> int:
+    if value == "auto":
+        return min(len(os.sched_getaffinity(0)), MOST_WORKERS) if sys.platform == "linux" else 1
+    count = scalars.whole(1, MOST_WORKERS)(value)
+    if count > 1 and sys.platform != "linux":
+        raise ValueError("more than one needs Linux, whose kernel shares the clients of an address out among sockets")
+    return count
 
 
 def _server_address(value: object, info: ValidationInfo) -> Address:
@@ -213,6 +220,7 @@ def _where_to_retry(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
+_WORKERS = shapes.either(shapes.words("auto"), shapes.whole(1, MOST_WORKERS))
 _METHOD = shapes.either(shapes.words(*METHODS), shapes.matching(NAME))
 _LOG_FORMAT = shapes.either(shapes.words(*FORMATS), shapes.TEMPLATE)
 _WHERE_TO_RETRY = shapes.either(shapes.words("off"), shapes.some_of(*sorted(NEXT_UPSTREAM_HTTP)))
@@ -233,7 +241,7 @@ Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag), shapes.FLAG]
 #: From 0 or from 1.
 Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0)), shapes.whole(0)]
 Number: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1)), shapes.whole(1)]
-OneWorker: TypeAlias = Annotated[int, PlainValidator(_one_worker), WithJsonSchema({"const": 1})]
+Workers: TypeAlias = Annotated[int, PlainValidator(_workers), _WORKERS]
 #: A duration may be 0, a timeout may not.
 Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration), shapes.DURATION]
 Timeout: TypeAlias = Annotated[float, PlainValidator(_timeout), shapes.TIMEOUT]

@@ -71,14 +71,14 @@ def flag(value: object) -> bool:
     raise ValueError(f"must be true or false, not {_shown(value)}{hint}")
 
 
-def whole(least: int) -> Callable[[object], int]:
-    """A reader of whole numbers from `least` to 2,147,483,647."""
+def whole(least: int, most: int = LARGEST) -> Callable[[object], int]:
+    """A reader of whole numbers from `least` to `most`."""
 
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"must be a whole number, not {_shown(value)}")
-        if not least <= value <= LARGEST:
-            raise ValueError(f"must be from {least} to {LARGEST}, not {_number(value)}")
+        if not least <= value <= most:
+            raise ValueError(f"must be from {least} to {most}, not {_number(value)}")
         return value
 
     return read

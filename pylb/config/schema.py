@@ -31,7 +31,6 @@ from pylb.config.fields import (
     Network,
     NotYet,
     Number,
-    OneWorker,
     Pattern,
     Permissions,
     RouteHost,
@@ -43,6 +42,7 @@ from pylb.config.fields import (
     Text,
     Timeout,
     WhereToRetry,
+    Workers,
     or_one,
 )
 from pylb.config.form import Form
@@ -275,7 +275,7 @@ class IncludedForm(Form):
 class MainForm(IncludedForm):
     """The main file."""
 
-    workers: OneWorker = UNSET
+    workers: Workers = UNSET
     shutdown_timeout: Duration = UNSET
     trusted_proxies: list[Network] = UNSET
     max_connections: Count = UNSET

@@ -37,9 +37,9 @@ _IPV6 = r"\[[^\[\]]+\]"
 _INET_LISTEN = rf"(?:(?:{_IPV6}|[0-9.]+):)?[0-9]+$"
 
 
-def whole(least: int) -> WithJsonSchema:
-    """Whole numbers from `least` on."""
-    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": scalars.LARGEST})
+def whole(least: int, most: int = scalars.LARGEST) -> WithJsonSchema:
+    """Whole numbers from `least` to `most`."""
+    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
 def words(*known: str) -> WithJsonSchema:

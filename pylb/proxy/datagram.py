@@ -7,10 +7,7 @@
   does not under epoll (an error without data looks like the end of a connection there, Twisted #5377), and tells its
   session instead.
 - A datagram is whole or absent: up to 65,535 bytes are read, more than UDP over IPv4 (65,507) can carry.
-- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.  A server port
-  reads on only while more is to be expected: to learn that nothing is there costs as much as a datagram does.
-- A socket towards a server serves one session and is never used again: what its server still sends would reach another
-  client.
+- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.
 - No error of a socket is raised into the reactor.
 """
 
@@ -20,18 +17,16 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from twisted.internet import udp
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from pylb.model import InetAddress
 
@@ -39,29 +34,21 @@ __all__ = [
     "MAX_DATAGRAM",
     "PASSING",
     "READS_A_TURN",
-    "REPLIES_A_TURN",
     "Client",
     "FrontPort",
-    "Origin",
     "ServerPort",
     "ServerSession",
     "front_port",
 ]
 
 MAX_DATAGRAM = 65535
-#: Of clients, on one listening socket.
 READS_A_TURN = 32
-#: Of the server of one session.
-REPLIES_A_TURN = 8
 
 #: Errors that concern one datagram and say nothing of who should have received it.  A full conntrack table is EPERM.
 PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM})
 
 #: A client's address as the socket gives it: (host, port), for IPv6 (host, port, flow, scope id).
 Client: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
-
-#: Who sent a datagram and, where that can differ, the address it was sent to.  What it looks like is its port's business.
-Origin: TypeAlias = "Client | tuple[Client, bytes | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,98 +93,86 @@ _PACKET_INFO = dict(_packet_infos())
 class ClientSide(Protocol):
     """What a front port tells; its protocol is also a `DatagramProtocol`."""
 
-    def datagram_arrived(self, datagram: bytes, origin: Origin) -> None:
-        """A client sent `datagram`."""
+    def datagram_arrived(self, datagram: bytes, client: Client, local: bytes | None) -> None:
+        """A client sent `datagram`.  `local` names the address it was sent to, where that can differ; it is opaque."""
 
 
 class FrontPort(udp.Port):
     """The reading and answering end of a bound socket, of which it keeps a duplicate."""
 
-    #: Reads one datagram: (datagram, origin).  Raises OSError when there is none.
-    receive: Callable[[], tuple[bytes, Any]]
-    #: Sends a datagram back to where another came from.  Raises OSError when the kernel does not take it.
-    send: Callable[[bytes, Any], object]
-
     def __init__(self, reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol) -> None:
         super().__init__(None, protocol, sock.getsockname()[0], MAX_DATAGRAM, reactor)
-        self._preexistingSocket = own = sock.dup()
-        own.setblocking(False)
-        self._use(own)
-
-    def _use(self, sock: socket.socket) -> None:
-        self.receive = partial(sock.recvfrom, MAX_DATAGRAM)
-        self.send = sock.sendto
+        self._preexistingSocket = sock.dup()
+        self._preexistingSocket.setblocking(False)
 
     def doRead(self) -> None:
-        receive = self.receive
+        receive = self._receive
         arrived = self.protocol.datagram_arrived
         for _ in range(READS_A_TURN):
             try:
-                datagram, origin = receive()
+                datagram, client, local = receive()
             except OSError:
                 return
             try:
-                arrived(datagram, origin)
+                arrived(datagram, client, local)
             except Exception:
                 log.err(None, "a datagram could not be forwarded")
 
-    def client(self, origin: Any) -> Client:
-        """The client's address."""
-        return origin
+    def _receive(self) -> tuple[bytes, Client, bytes | None]:
+        datagram, client = self.socket.recvfrom(MAX_DATAGRAM)
+        return datagram, client, None
 
-    def local_end(self, origin: Any) -> tuple[str, int | None]:
-        """The address and port that the client spoke to."""
+    def reply(self, datagram: bytes, client: Client, local: bytes | None) -> bool:
+        """Send `datagram` from the address that `local` names; whether the kernel took it."""
+        try:
+            self.socket.sendto(datagram, client)
+        except OSError:
+            return False
+        return True
+
+    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
+        """The address that `local` names, and the port."""
         return self.interface, self._realPortNumber
 
-    def is_self(self, origin: Any) -> bool:
+    def is_self(self, client: Client, local: bytes | None) -> bool:
         """Whether a datagram claims to come from this very port: the answer would be the next question, for ever."""
-        return origin[:2] == (self.interface, self._realPortNumber)
+        return client[:2] == (self.interface, self._realPortNumber)
 
 
 class WildcardPort(FrontPort):
-    """A front port that hears from the kernel which local address a client spoke to.
-
-    An origin is the client's address, and the packet info that makes an answer leave from where it spoke to, or None.
-    """
+    """A front port that hears from the kernel which local address a client spoke to."""
 
     def __init__(
         self, reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol, info: _PacketInfo
     ) -> None:
-        self._info = info
         super().__init__(reactor, sock, protocol)
+        self._info = info
 
-    def _use(self, sock: socket.socket) -> None:
-        self.receive = partial(self._receive, partial(sock.recvmsg, MAX_DATAGRAM, 64))
-        self.send = partial(self._send, sock)
-
-    def _receive(self, receive: Callable[[], Any]) -> tuple[bytes, tuple[Client, bytes | None]]:
+    def _receive(self) -> tuple[bytes, Client, bytes | None]:
         info = self._info
-        datagram, ancillary, _, client = receive()
+        datagram, ancillary, _, client = self.socket.recvmsg(MAX_DATAGRAM, 64)
         for level, kind, data in ancillary:
             if kind == info.kind and level == info.level:
                 address = data[info.address]
                 # Nothing can be sent from a multicast address, which IPv6's info may hold: the kernel then chooses.
-                return datagram, (client, None if address[0] == 0xFF else info.source(address))
-        return datagram, (client, None)
+                return datagram, client, None if address[0] == 0xFF else info.source(address)
+        return datagram, client, None
 
-    def _send(self, sock: socket.socket, datagram: bytes, origin: tuple[Client, bytes | None]) -> None:
-        client, local = origin
+    def reply(self, datagram: bytes, client: Client, local: bytes | None) -> bool:
         if local is None:
-            sock.sendto(datagram, client)
-        else:
-            sock.sendmsg((datagram,), ((self._info.level, self._info.kind, local),), 0, client)
+            return super().reply(datagram, client, local)
+        try:
+            self.socket.sendmsg((datagram,), ((self._info.level, self._info.kind, local),), 0, client)
+        except OSError:
+            return False
+        return True
 
-    def client(self, origin: tuple[Client, bytes | None]) -> Client:
-        return origin[0]
-
-    def local_end(self, origin: tuple[Client, bytes | None]) -> tuple[str, int | None]:
-        local = origin[1]
+    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
         if local is None:
-            return super().local_end(origin)
+            return super().local_end(local)
         return socket.inet_ntop(self.addressFamily, local[self._info.address]), self._realPortNumber
 
-    def is_self(self, origin: tuple[Client, bytes | None]) -> bool:
-        client, local = origin
+    def is_self(self, client: Client, local: bytes | None) -> bool:
         return (
             client[1] == self._realPortNumber
             and self._info.source(socket.inet_pton(self.addressFamily, client[0])) == local
@@ -215,47 +190,44 @@ def front_port(reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramPr
 class ServerSession(Protocol):
     """What a server port tells."""
 
-    def reply_arrived(self, datagram: bytes) -> bool:
-        """The server sent `datagram`; whether more is to be expected, now."""
+    def reply_arrived(self, datagram: bytes) -> None:
+        """The server sent `datagram`."""
 
     def refused(self, reason: str) -> None:
         """The server cannot be reached, it has no such port for instance."""
 
 
-@implementer(IReadDescriptor)
-class ServerPort:
+class ServerPort(udp.Port):
     """One socket connected to the server at `address`, a literal one, that reads as soon as it exists.
 
     Raises OSError when there is no descriptor or no way to the server.
     """
 
-    __slots__ = ("_reactor", "_reading", "_session", "_socket", "fileno", "send")
+    logstr = "UDP session"
 
     def __init__(self, reactor: IReactorFDSet, session: ServerSession, address: InetAddress) -> None:
-        self._reactor = reactor
-        self._session = session
-        host = address.host
-        self._socket = sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.fileno = sock.fileno
-        #: Sends one datagram; raises OSError, also for what became of the datagrams before.
-        self.send = sock.send
+        super().__init__(None, session, "", MAX_DATAGRAM, reactor)
+        self.addressFamily = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self.socket = self.createInternetSocket()
         try:
-            sock.setblocking(False)
-            sock.connect((host, address.port))
-            reactor.addReader(self)
+            self.socket.connect((address.host, address.port))
+            self.fileno = self.socket.fileno
+            self.startReading()
         except OSError:
-            sock.close()
+            self.socket.close()
             raise
-        self._reading = True
+        self.connected = True
+        #: Sends one datagram; raises OSError, also for what became of the datagrams before.
+        self.send = self.socket.send
 
-    def logPrefix(self) -> str:
-        return "UDP session"
+    def setLogStr(self) -> None:
+        """The prefix is the class's: looking one up for each session costs more than it tells."""
 
     def doRead(self) -> None:
-        receive = self._socket.recv
-        arrived = self._session.reply_arrived
+        receive = self.socket.recv
+        arrived = self.protocol.reply_arrived
         error = 0
-        for _ in range(REPLIES_A_TURN):
+        for _ in range(READS_A_TURN):
             try:
                 datagram = receive(MAX_DATAGRAM)
             except BlockingIOError:
@@ -263,30 +235,30 @@ class ServerPort:
             except OSError as problem:
                 error = problem.errno or 0  # what came before the error is still to be read
                 continue
-            if not (arrived(datagram) and self._reading):
-                break
-        if error:
-            self._report(error)
+            arrived(datagram)
+            if not self.connected:
+                return
+        self._report(error)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure | None = None) -> None:
         """epoll saw an error and nothing to read, or the reactor ends."""
-        if not self._reading:
+        if not self.connected:
             return
-        if reason.check(ConnectionLost):
+        if reason is not None and reason.check(ConnectionLost):
             self.close()
             return
-        self._reactor.addReader(self)
-        self._report(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        self.startReading()
+        self._report(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def _report(self, error: int) -> None:
-        if self._reading and error and error not in PASSING:
-            self._session.refused(os.strerror(error))
+        if error and error not in PASSING:
+            self.protocol.refused(os.strerror(error))
 
     def retire(self) -> None:
         """Read nothing more.  The descriptor stays taken until `close`."""
-        if self._reading:
-            self._reading = False
-            self._reactor.removeReader(self)
+        if self.connected:
+            self.connected = False
+            self.stopReading()
 
     def close(self) -> None:
         """Give the descriptor back.
@@ -295,4 +267,5 @@ class ServerPort:
         whoever gets the number next.
         """
         self.retire()
-        self._socket.close()
+        self.protocol = None
+        self.socket.close()

@@ -123,7 +123,7 @@ class Attempts:
             return False
         if failure is not None and self.lease is not None:
             self.lease.failed(failure)
-        self.stop()
+        self._release()
         self._use(lease)
         return True
 
@@ -137,9 +137,7 @@ class Attempts:
         dial, self._dial = self._dial, None
         if dial is not None:
             dial.stop()
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.release()
+        self._release()
 
     def _use(self, lease: Lease) -> None:
         self.lease = lease
@@ -176,5 +174,10 @@ class Attempts:
             kind = "timeout" if error.timed_out else "error"
             if kind in self._upstream.limits.next_upstream and self.again():
                 return
-        self.stop()
+        self._release()
         self.unreachable(error)
+
+    def _release(self) -> None:
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()

@@ -251,7 +251,7 @@ WRONG = {
     ],
     TOP: [
         "polls: {}",
-        "workers: auto",
+        "workers: all",
         "workers: 0",
         "admin: {}",
         "shutdown_timeout: soon",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pylb import model
@@ -402,9 +403,9 @@ class TopMistakes(_Table):
             TOP,
             [
                 ("polls: {}", '3:1: polls: unknown key "polls", did you mean "pools"?'),
-                ("workers: auto", "3:1: workers: not supported yet"),
-                ("workers: 2", "3:1: workers: not supported yet"),
-                ("workers: 0", "3:10: workers: must be from 1 to 2147483647, not 0"),
+                ("workers: all", '3:10: workers: must be a whole number, not "all"'),
+                ("workers: 257", "3:10: workers: must be from 1 to 256, not 257"),
+                ("workers: 0", "3:10: workers: must be from 1 to 256, not 0"),
                 ("workers: many", '3:10: workers: must be a whole number, not "many"'),
                 ("resolver: {}", "3:1: resolver: not supported yet"),
                 ("admin: {listen: 127.0.0.1:9900}", "3:1: admin: not supported yet"),
@@ -597,13 +598,15 @@ class Built(ConfigTestCase):
 
     def test_top(self) -> None:
         """The keys at the top."""
+        self.assertEqual(len(os.sched_getaffinity(0)), self.config(workers="auto").workers)
         config = self.config(
-            workers=1,
+            workers=4,
             shutdown_timeout="5s",
             trusted_proxies=["10.0.0.0/8", "unix:"],
             max_connections=7,
             access_log={"path": "/var/log/a.log", "format": "$remote_addr"},
         )
+        self.assertEqual(4, config.workers)
         self.assertEqual(5.0, config.shutdown_timeout)
         self.assertEqual(("10.0.0.0/8", "unix:"), config.trusted_proxies)
         self.assertEqual(7, config.max_connections)

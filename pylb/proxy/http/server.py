@@ -45,8 +45,6 @@ class ServerConnection(ServerSide):
         self._body: BodyReader | None = None
         self._paused = False
         self._tunnel: Tunnel | None = None
-        #: What came behind the head of an interim answer.
-        self._early = b""
 
     # What the exchange does with it.
 
@@ -79,8 +77,7 @@ class ServerConnection(ServerSide):
         self._tunnel = tunnel
         self._exchange = None
         self._deadline.stop()
-        early, self._early = self._early, b""
-        return early
+        return self._reader.take_rest()
 
     def finish(self, reusable: bool) -> None:
         """The answer is whole: keep the connection if it can be used again."""
@@ -89,7 +86,9 @@ class ServerConnection(ServerSide):
         self.requests += 1
         if not reusable or not self._idle.keep(self):
             self.close()
-        elif self._paused:
+            return
+        self._deadline.clear()
+        if self._paused:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -108,34 +107,38 @@ class ServerConnection(ServerSide):
 
     def dataReceived(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is not None:
-            self.heard = True
-            exchange.record.upstream_bytes_received += len(data)
-            try:
-                if self._body is None:
-                    self._read_heads(exchange, data)
-                else:
-                    self._read_body(exchange, self._body, data)
-            except BadHead as bad:
-                exchange.misunderstood(bad.reason)
-            if self._exchange is exchange:
-                exchange.await_more()
-        elif self._tunnel is not None:
+        if self._tunnel is not None:
             self._tunnel.from_server(data)
-        else:
+        elif exchange is None:
             self._idle.forget(self)
             self.abort()
+        else:
+            self.heard = True
+            exchange.received(len(data))
+            try:
+                self._read(exchange, data)
+            except BadHead as bad:
+                exchange.misunderstood(bad.reason)
+
+    def _read(self, exchange: Exchange, data: bytes) -> None:
+        body = self._body
+        if body is None:
+            self._read_heads(exchange, data)
+            return
+        payload = body.feed(data)
+        if payload:
+            exchange.answer_data(payload)
+        self._end(exchange, body, body.rest)
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
-        while data and (found := self._reader.feed(data)) is not None:
-            raw, data = found
+        while (raw := self._reader.feed(data)) is not None:
             head = parse_response(raw)
             if head.status >= 200:
-                self._begin_body(exchange, head, data)
+                self._begin_body(exchange, head, self._reader.take_rest())
                 return
-            self._early = data
             exchange.informed(head)
-            if self._exchange is not exchange:
+            data = self._reader.take_rest()
+            if self._exchange is not exchange or not data:
                 return
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
@@ -149,12 +152,6 @@ class ServerConnection(ServerSide):
         payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
         exchange.answered(head, framing, payload)
         self._end(exchange, body, behind)
-
-    def _read_body(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
-        payload = body.feed(data)
-        if payload:
-            exchange.answer_data(payload)
-        self._end(exchange, body, body.rest)
 
     def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:
@@ -175,5 +172,5 @@ class ServerConnection(ServerSide):
     def _expired(self) -> None:
         if self._exchange is not None:
             self._exchange.server_late()
-        elif self not in self._idle:  # Else it was set for an answer that has come.
+        else:
             self.abort()

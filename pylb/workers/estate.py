@@ -1,0 +1,97 @@
+"""What does every worker inherit?
+
+- The sockets of all workers, and the file of the access log.
+- Certificates and keys.  They are read once, before privileges are shed, and kept in files without a name, whose paths a
+  worker finds in its configuration.  So a worker that is started later has the rights, and the files, of the first.
+- Where Python looks for modules, and where the balancing methods of somebody's own were found.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pylb.model import Certificate, Config, Listener, PoolSpec, UdpListener
+from pylb.proxy.accesslog import AccessLog, NullLog
+from pylb.proxy.listen import Bound
+from pylb.workers.wire import Socket, Start
+
+__all__ = ["Estate"]
+
+#: The first descriptor that is not standard input, output or error.
+_FIRST = 3
+
+
+class Estate:
+    """What the workers of a configuration inherit: besides what is made here a row of sockets each, and the access log.
+
+    Raises OSError, which names the path, when a file cannot be read.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.rows: list[list[Bound]] = []
+        self.log: AccessLog | NullLog = NullLog()
+        #: Where a worker finds modules.
+        self.folders = [os.path.abspath(folder) for folder in sys.path] + sorted(set(_homes(config)))
+        self._config = config
+        self._files: dict[str, int] = {}
+        _with_paths(config, self._keep)
+
+    def share(self, number: int, beat: float) -> tuple[Start, dict[int, int]]:
+        """What the worker with this number is told, and its descriptors by their numbers there."""
+        inherited: dict[int, int] = {}
+
+        def give(fd: int) -> int:
+            inherited[place := _FIRST + len(inherited)] = fd
+            return place
+
+        config = _with_paths(self._config, lambda path: f"/dev/fd/{give(self._files[path])}")
+        rows = tuple(
+            tuple(Socket(bound.listener.name, bound.address, give(bound.socket.fileno())) for bound in row)
+            for row in self.rows
+        )
+        log = None if self.log.fd is None else give(self.log.fd)
+        return Start(number, config, beat, rows, log), inherited
+
+    def _keep(self, path: str) -> str:
+        if path not in self._files:
+            content = Path(path).read_bytes()
+            self._files[path] = os.memfd_create("pylb")
+            with open(self._files[path], "wb", closefd=False) as copy:
+                copy.write(content)
+        return path
+
+
+def _homes(config: Config) -> Iterator[str]:
+    """The folders of the balancing methods of somebody's own."""
+    for pool in config.pools.values():
+        if pool.balance.own is not None:
+            module: Any = sys.modules[pool.balance.own.__module__.partition(".")[0]]
+            file = Path(module.__file__).absolute()
+            yield str(file.parents[file.name == "__init__.py"])
+
+
+def _with_paths(config: Config, renamed: Callable[[str], str]) -> Config:
+    """The same configuration, with other paths of files, and in plain dicts, which can be sent."""
+    return replace(
+        config,
+        pools={name: _pool(pool, renamed) for name, pool in config.pools.items()},
+        listeners={name: _listener(listener, renamed) for name, listener in config.listeners.items()},
+    )
+
+
+def _pool(pool: PoolSpec, renamed: Callable[[str], str]) -> PoolSpec:
+    if pool.tls is None or pool.tls.ca is None:
+        return pool
+    return replace(pool, tls=replace(pool.tls, ca=renamed(pool.tls.ca)))
+
+
+def _listener(listener: Listener, renamed: Callable[[str], str]) -> Listener:
+    if isinstance(listener, UdpListener) or listener.tls is None:
+        return listener
+    pairs = tuple(Certificate(cert=renamed(pair.cert), key=renamed(pair.key)) for pair in listener.tls.certificates)
+    return replace(listener, tls=replace(listener.tls, certificates=pairs))

@@ -1,0 +1,138 @@
+"""What does a worker do?
+
+    python -m pylb.workers.worker REACTOR NUMBER
+
+A `LoadBalancer` with the sockets that it has inherited, which does as its supervisor says.  What it would log it tells the
+supervisor.  Signals that are meant for the supervisor are blocked from the beginning: Ctrl-C in a terminal reaches all.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
+from twisted.python.failure import Failure
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+
+from pylb.capacity import raise_descriptor_limit
+from pylb.model import Config, InetAddress
+from pylb.proxy.listen import Bound
+from pylb.service import Inherited, LoadBalancer
+from pylb.workers.wire import Channel, Socket, Start, receive
+
+__all__ = ["CONTROL", "Telling", "Worker"]
+
+#: The number of the socket that leads to the supervisor.
+CONTROL = 0
+#: The characters of one text for the log.
+LONGEST = 100_000
+
+_log = Logger()
+
+
+class Worker:
+    """Serves as `start` says; `make` makes the load balancer."""
+
+    def __init__(self, start: Start, reactor: Any, make: Callable[..., LoadBalancer] = LoadBalancer) -> None:
+        self.failed = False
+        self._reactor = reactor
+        self._rows = [[_bound(start.config, each) for each in row] for row in start.rows]
+        inherited = Inherited(self._rows[start.number - 1], start.log)
+        self._balancer = make(start.config, reactor, inherited=inherited)
+        self.channel = Channel(
+            {
+                "serve": lambda row: self._balancer.serve(self._others(row)),
+                "leave": lambda row: self._balancer.leave(self._others(row)),
+                "reopen": self._balancer.reopen_log,
+                "abort": self._balancer.abort,
+                "stop": self._stop,
+            }
+        )
+        self._heart = LoopingCall(self.channel.offer, "beat")
+        self._heart.clock = reactor
+        self._beat = start.beat
+
+    def start(self) -> None:
+        """Begin, in a reactor that runs."""
+        self.channel.lost.addCallback(lambda _: self._stop())
+        self._heart.start(self._beat)
+        self._balancer.ready.addCallbacks(lambda _: self.channel.send("ready"), self._give_up)
+        self._balancer.startService()
+
+    def finish(self) -> Deferred[None]:
+        """Let what runs finish, and all that was said arrive."""
+        stopped = self._balancer.stopService()
+        for bound in chain.from_iterable(self._rows):
+            bound.close()
+        return stopped.addCallback(self._finished)
+
+    def _finished(self, _: object) -> Deferred[None]:
+        self._heart.stop()
+        return self.channel.close()
+
+    def _others(self, row: int) -> list[Bound]:
+        """What somebody else's row has that our own has not."""
+        return [bound for bound in self._rows[row - 1] if isinstance(bound.address, InetAddress)]
+
+    def _stop(self) -> None:
+        with suppress(ReactorNotRunning):  # then it is stopping already
+            self._reactor.stop()
+
+    def _give_up(self, failure: Failure) -> None:
+        _log.failure("pylb cannot serve", failure)
+        self.failed = True
+        self._stop()
+
+
+@implementer(ILogObserver)
+class Telling:
+    """Tells the supervisor what is to be logged, but for what Twisted says of every port."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __call__(self, event: LogEvent) -> None:
+        level, namespace = event.get("log_level", LogLevel.info), event.get("log_namespace", "")
+        if level > LogLevel.info or namespace != "log_legacy":
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:LONGEST]
+            self._channel.offer("log", level.name, namespace, text)
+
+
+def _bound(config: Config, inherited: Socket) -> Bound:
+    sock = socket.socket(fileno=inherited.fd)
+    # It is so already, which Python has to know.
+    sock.setblocking(False)
+    return Bound(config.listeners[inherited.listener], inherited.address, sock, owns_file=False)
+
+
+def main(reactor_name: str) -> None:
+    """Serve until the supervisor says otherwise, or is gone."""
+    namedAny(reactor_name).install()
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    control = socket.socket(fileno=CONTROL)
+    start = receive(control)
+    raise_descriptor_limit()
+    worker = Worker(start, running)
+    control.setblocking(False)
+    running.adoptStreamConnection(control.detach(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.channel))
+    globalLogBeginner.beginLoggingTo([Telling(worker.channel)])
+    running.callWhenRunning(worker.start)
+    running.addSystemEventTrigger("before", "shutdown", worker.finish)
+    running.run(installSignalHandlers=False)
+    sys.exit(worker.failed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,188 @@
+"""pylb.workers.worker, in the test's own process; real ones are in tests/functional/test_workers.py."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger, LogLevel
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.model import Config, InetAddress, PoolSpec, TcpListener, UnixAddress
+from pylb.proxy.listen import Bound
+from pylb.service import Inherited
+from pylb.workers.wire import Channel, Socket, Start
+from pylb.workers.worker import LONGEST, Telling, Worker
+
+ANY = InetAddress("127.0.0.1", 0)
+UNIX = UnixAddress("s")
+
+
+class Reactor(Clock):
+    stopped = 0
+
+    def stop(self) -> None:
+        self.stopped += 1
+        if self.stopped > 1:
+            raise ReactorNotRunning
+
+
+class Balancer:
+    """Notes what it is told."""
+
+    def __init__(self, config: Config, reactor: Any, inherited: Inherited) -> None:
+        self.inherited = inherited
+        self.ready: Deferred[None] = Deferred()
+        self.stopped: Deferred[None] = Deferred()
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *more: self.calls.append((name, *more))
+
+    def stopService(self) -> Deferred[None]:
+        self.calls.append(("stopService",))
+        return self.stopped
+
+
+class Wire(StringTransport):
+    """What a worker has said."""
+
+    def said(self) -> list[Any]:
+        messages, data = [], self.value()
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            messages.append(json.loads(data[4 : 4 + size]))
+            data = data[4 + size :]
+        self.clear()
+        return messages
+
+
+class WorkerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        listener = TcpListener(name="a", listen=(ANY, UNIX), pool="p")
+        config = Config(pools={"p": PoolSpec(name="p", servers=())}, listeners={"a": listener}, workers=2)
+        sockets = [self.bound() for _ in range(4)]
+        rows = tuple(
+            (Socket("a", ANY, inet.detach()), Socket("a", UNIX, unix.detach()))
+            for inet, unix in (sockets[:2], sockets[2:])
+        )
+        self.worker = Worker(Start(2, config, 1.0, rows, 9), self.reactor, Balancer)
+        self.balancer: Any = self.worker._balancer
+        self.wire = Wire()
+        self.worker.channel.makeConnection(self.wire)
+        self.worker.start()
+        self.fds = [[each.fd for each in row] for row in rows]
+        self.addCleanup(self.close)
+
+    def bound(self) -> socket.socket:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def close(self) -> None:
+        for row in self.worker._rows:
+            for bound in row:
+                bound.socket.close()
+
+    def hears(self, *message: Any) -> None:
+        self.worker.channel.stringReceived(json.dumps(message).encode())
+
+    def test_inherited(self) -> None:
+        """Its own row is what it serves; Python knows that the sockets do not block, and the files are not its own."""
+        bounds: list[Bound] = self.balancer.inherited.sockets
+        self.assertEqual([bound.socket.fileno() for bound in bounds], self.fds[1])
+        self.assertEqual([bound.address for bound in bounds], [ANY, UNIX])
+        self.assertEqual([(bound.socket.gettimeout(), bound.owns_file) for bound in bounds], [(0.0, False)] * 2)
+        self.assertEqual(self.balancer.inherited.log, 9)
+
+    def test_signs_of_life(self) -> None:
+        """From the first moment, also while it stops."""
+        self.assertEqual(self.wire.said(), [["beat"]])
+        self.reactor.advance(1.0)
+        self.worker.finish()
+        self.reactor.advance(1.0)
+        self.assertEqual(self.wire.said(), [["beat"]] * 2)
+
+    def test_ready(self) -> None:
+        self.wire.said()
+        self.balancer.ready.callback(None)
+        self.assertEqual(self.wire.said(), [["ready"]])
+
+    def test_cannot_serve(self) -> None:
+        self.balancer.ready.errback(OSError("no way"))
+        self.assertEqual((self.worker.failed, self.reactor.stopped), (True, 1))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_others_sockets(self) -> None:
+        """Not those that all have in common."""
+        self.balancer.calls.clear()
+        self.hears("serve", 1)
+        self.hears("leave", 1)
+        theirs = self.worker._rows[0][:1]
+        self.assertEqual(theirs[0].socket.fileno(), self.fds[0][0])
+        self.assertEqual(self.balancer.calls, [("serve", theirs), ("leave", theirs)])
+
+    def test_orders(self) -> None:
+        self.balancer.calls.clear()
+        for word in ("reopen", "abort", "stop"):
+            self.hears(word)
+        self.assertEqual(self.balancer.calls, [("reopen_log",), ("abort",)])
+        self.assertEqual(self.reactor.stopped, 1)
+
+    def test_supervisor_is_gone(self) -> None:
+        """It stops, even if it is stopping already."""
+        self.hears("stop")
+        self.worker.channel.connectionLost()
+        self.assertEqual(self.reactor.stopped, 2)
+
+    def test_finish(self) -> None:
+        """All sockets are closed at once, so that new clients are refused; the channel when all that runs is finished."""
+        finished = self.worker.finish()
+        self.assertEqual([bound.socket.fileno() for row in self.worker._rows for bound in row], [-1] * 4)
+        self.assertFalse(self.wire.disconnecting)
+        self.balancer.stopped.callback(None)
+        self.assertTrue(self.wire.disconnecting)
+        self.assertNoResult(finished)
+        self.worker.channel.connectionLost()
+        self.successResultOf(finished)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class TellingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.wire = Wire()
+        channel = Channel({})
+        channel.makeConnection(self.wire)
+        self.telling = Telling(channel)
+
+    def test_events(self) -> None:
+        """Their text with the traceback, their level and namespace."""
+        log = Logger("pylb.test", observer=self.telling)
+        log.warn("{what} is out", what="a server")
+        try:
+            raise ValueError("no way")
+        except ValueError:
+            log.failure("it broke")
+        warning, failure = self.wire.said()
+        self.assertEqual(warning, ["log", "warn", "pylb.test", "a server is out"])
+        self.assertEqual(failure[:3], ["log", "critical", "pylb.test"])
+        self.assertRegex(failure[3], r"(?s)it broke.*Traceback.*ValueError: no way")
+
+    def test_ports(self) -> None:
+        """What Twisted says of each port is left out, but not its errors."""
+        log = Logger("log_legacy", observer=self.telling)
+        log.emit(LogLevel.info, "starting on 80")
+        log.emit(LogLevel.critical, "broken")
+        self.assertEqual([text for *_, text in self.wire.said()], ["broken"])
+
+    def test_long(self) -> None:
+        """A text is cut rather than refused."""
+        Logger("pylb.test", observer=self.telling).info("{text}", text="x" * 10 * LONGEST)
+        [[*_, text]] = self.wire.said()
+        self.assertEqual(len(text), LONGEST)
