@@ -52,9 +52,10 @@ class Child(ProcessProtocol):
         self.began = began
         self.pid = 0
         self.serves = False
-        #: How often it was looked at since it gave a sign of life.
+        #: Its last sign of life, and how often it was looked at since.
+        self.beat = 0.0
         self.silent = 0
-        self.channel = Channel({"ready": self._ready, "beat": self._beat, "log": self._logs})
+        self.channel = Channel({"ready": self._ready, "log": self._logs})
         self._parent = parent
         self._torn = b""
 
@@ -79,9 +80,6 @@ class Child(ProcessProtocol):
     def _ready(self) -> None:
         self.serves = True
         self._parent.came(self)
-
-    def _beat(self) -> None:
-        self.silent = 0
 
     def _logs(self, level: str, namespace: str, text: str) -> None:
         log = Logger(namespace)

@@ -1,6 +1,6 @@
 """What does every worker inherit?
 
-- The sockets of all workers, and the file of the access log.
+- The sockets of all workers, the file of the access log, and the memory of the scoreboard.
 - Certificates and keys.  They are read once, before privileges are shed, and kept in files without a name, whose paths a
   worker finds in its configuration.  So a worker that is started later has the rights, and the files, of the first.
 - Where Python looks for modules, and where the balancing methods of somebody's own were found.
@@ -12,9 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+from pylb.balance.scoreboard import Scoreboard, places_for
 from pylb.model import Certificate, Config, Listener, PoolSpec, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.listen import Bound
@@ -24,6 +27,8 @@ __all__ = ["Estate"]
 
 #: The first descriptor that is not standard input, output or error.
 _FIRST = 3
+#: No path of a file.
+_BOARD = ""
 
 
 class Estate:
@@ -33,13 +38,29 @@ class Estate:
     """
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self.rows: list[list[Bound]] = []
         self.log: AccessLog | NullLog = NullLog()
+        #: Descriptors of files without a name: what was read, by its path, and the scoreboard.
+        self._files = {_BOARD: os.memfd_create("pylb")}
+        #: What the workers tell one another.
+        self.board = self._lay_out()
         #: Where a worker finds modules.
         self.folders = [os.path.abspath(folder) for folder in sys.path] + sorted(set(_homes(config)))
-        self._config = config
-        self._files: dict[str, int] = {}
-        _with_paths(config, self._keep)
+        try:
+            _with_paths(config, self._keep)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give sockets, log and files back; those that have been shared stay with the workers."""
+        for bound in chain(*self.rows):
+            bound.close()
+        while self._files:
+            os.close(self._files.popitem()[1])
+        self.rows = []
+        self.log.close()
 
     def share(self, number: int, beat: float) -> tuple[Start, dict[int, int]]:
         """What the worker with this number is told, and its descriptors by their numbers there."""
@@ -55,7 +76,12 @@ class Estate:
             for row in self.rows
         )
         log = None if self.log.fd is None else give(self.log.fd)
-        return Start(number, config, beat, rows, log), inherited
+        return Start(number, config, beat, rows, give(self._files[_BOARD]), log), inherited
+
+    def _lay_out(self) -> Scoreboard:
+        rows, places = self._config.workers, places_for(self._config.pools.values())
+        os.ftruncate(self._files[_BOARD], Scoreboard.size(rows, places))
+        return Scoreboard.lay_out(memoryview(mmap(self._files[_BOARD], 0)), rows, places)
 
     def _keep(self, path: str) -> str:
         if path not in self._files:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from pylb.capacity import capacity, descriptor_limit
 from pylb.model import Address, Config
 from pylb.proxy.accesslog import open_access_log
-from pylb.proxy.listen import BindError, bind_rows
+from pylb.proxy.listen import bind_rows
 from pylb.service import Inherited, LoadBalancer, announce
 from pylb.workers.child import Child, spawn
 from pylb.workers.estate import Estate
@@ -67,11 +67,11 @@ class Supervisor(Service):
         # What is wrong is found by making one of those that the workers are going to have.
         LoadBalancer(replace(config, access_log=None), reactor, clock, Inherited([], None))
         self._estate = Estate(config)
-        self._estate.log = open_access_log(config.access_log, reactor, clock)
         try:
+            self._estate.log = open_access_log(config.access_log, reactor, clock)
             self._estate.rows = bind_rows(config.listeners.values(), config.workers)
-        except BindError:
-            self._estate.log.close()
+        except Exception:
+            self._estate.close()
             raise
         self._rota = Rota()
         self._children: dict[int, Child] = {}
@@ -114,9 +114,7 @@ class Supervisor(Service):
 
     def close(self) -> None:
         """Give the sockets back."""
-        for bound in chain(*self._estate.rows):
-            bound.close()
-        self._estate.rows = []
+        self._estate.close()
 
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
@@ -136,6 +134,7 @@ class Supervisor(Service):
     def went(self, child: Child, reason: str) -> None:
         """A worker has ended, and was reaped."""
         del self._children[child.number]
+        self._estate.board.rows[child.number - 1].clear()
         if not self.running:
             self._end_if_alone()
         elif self.ready.called:
@@ -174,7 +173,9 @@ class Supervisor(Service):
 
     def _look(self) -> None:
         for child in self._children.values():
-            child.silent += 1
+            beat = self._estate.board.rows[child.number - 1].heartbeat
+            child.silent = child.silent + 1 if beat == child.beat else 0
+            child.beat = beat
             if child.silent > (MISSED if child.serves else MISSED_AT_FIRST):
                 _log.error("worker {worker} gives no sign of life and is killed", worker=child.number)
                 child.kill()
@@ -200,7 +201,6 @@ class Supervisor(Service):
             self._watch.stop()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._estate.log.close()
         self._gone.callback(None)
 
 

@@ -1,10 +1,11 @@
 """What do a supervisor and its workers say to each other, and how does it get across?
 
 They talk over a pair of sockets, one pair a worker.  First comes a `Start`, pickled; then each side sends messages, a word
-and what belongs to it, in JSON: a worker, which strangers talk to, cannot make its supervisor run anything.
+and what belongs to it, in JSON: a worker, which strangers talk to, cannot make its supervisor run anything.  It gives signs
+of life in the scoreboard.
 
     to a worker    serve ROW, leave ROW, stop, abort, reopen
-    from a worker  ready, beat, log LEVEL NAMESPACE TEXT
+    from a worker  ready, log LEVEL NAMESPACE TEXT
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Start:
     beat: float
     #: The sockets of each worker.
     rows: tuple[tuple[Socket, ...], ...]
-    #: The number of the access log's file.
+    #: The numbers of the scoreboard's memory and of the access log's file.
+    board: int
     log: int | None
 
 

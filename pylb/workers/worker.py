@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
+from mmap import mmap
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
+from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
 from pylb.model import Config, InetAddress
 from pylb.proxy.listen import Bound
@@ -41,14 +44,20 @@ _log = Logger()
 
 
 class Worker:
-    """Serves as `start` says; `make` makes the load balancer."""
+    """Serves as `start` says; `clock` reads monotonic seconds, `make` makes the load balancer."""
 
-    def __init__(self, start: Start, reactor: Any, make: Callable[..., LoadBalancer] = LoadBalancer) -> None:
+    def __init__(
+        self,
+        start: Start,
+        reactor: Any,
+        clock: Callable[[], float] = time.monotonic,
+        make: Callable[..., LoadBalancer] = LoadBalancer,
+    ) -> None:
         self.failed = False
         self._reactor = reactor
         self._rows = [[_bound(start.config, each) for each in row] for row in start.rows]
         inherited = Inherited(self._rows[start.number - 1], start.log)
-        self._balancer = make(start.config, reactor, inherited=inherited)
+        self._balancer = make(start.config, reactor, clock, inherited)
         self.channel = Channel(
             {
                 "serve": lambda row: self._balancer.serve(self._others(row)),
@@ -58,14 +67,17 @@ class Worker:
                 "stop": self._stop,
             }
         )
-        self._heart = LoopingCall(self.channel.offer, "beat")
+        board = Scoreboard(memoryview(mmap(start.board, 0)))
+        self._row = board.rows[start.number - 1]
+        self._heart = LoopingCall(self._beat)
         self._heart.clock = reactor
-        self._beat = start.beat
+        self._pace = start.beat
+        self._clock = clock
 
     def start(self) -> None:
         """Begin, in a reactor that runs."""
         self.channel.lost.addCallback(lambda _: self._stop())
-        self._heart.start(self._beat)
+        self._heart.start(self._pace)
         self._balancer.ready.addCallbacks(lambda _: self.channel.send("ready"), self._give_up)
         self._balancer.startService()
 
@@ -79,6 +91,9 @@ class Worker:
     def _finished(self, _: object) -> Deferred[None]:
         self._heart.stop()
         return self.channel.close()
+
+    def _beat(self) -> None:
+        self._row.heartbeat = self._clock()
 
     def _others(self, row: int) -> list[Bound]:
         """What somebody else's row has that our own has not."""

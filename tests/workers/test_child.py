@@ -49,11 +49,6 @@ class ChildTests(SynchronousTestCase):
         self.assertTrue(self.child.serves)
         self.assertEqual(self.told, [("came", self.child)])
 
-    def test_beat(self) -> None:
-        self.child.silent = 3
-        self.hears("beat")
-        self.assertEqual(self.child.silent, 0)
-
     def test_logs(self) -> None:
         """Under its own name and level, and with the worker's number; braces are nothing special."""
         with capturedLogs() as logs:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
+from mmap import mmap
 from pathlib import Path
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import model
+from pylb.balance.scoreboard import Scoreboard
 from pylb.model import (
     Balance,
     Certificate,
@@ -18,6 +21,7 @@ from pylb.model import (
     InetAddress,
     ListenerTLS,
     PoolSpec,
+    ServerSpec,
     TcpListener,
     UdpListener,
     UpstreamTLS,
@@ -36,14 +40,14 @@ class EstateTests(SynchronousTestCase):
 
     def config(self, *listeners: model.Listener, **pool: object) -> Config:
         return Config(
-            pools={"p": PoolSpec(name="p", servers=(), **pool)},
+            pools={"p": PoolSpec(**{"name": "p", "servers": (), **pool})},
             listeners={listener.name: listener for listener in listeners},
             workers=2,
         )
 
     def estate(self, config: Config) -> Estate:
         estate = Estate(config)
-        self.addCleanup(lambda: [os.close(fd) for fd in estate._files.values()])
+        self.addCleanup(estate.close)
         return estate
 
     def test_sockets(self) -> None:
@@ -51,14 +55,23 @@ class EstateTests(SynchronousTestCase):
         estate = self.estate(config := self.config(TcpListener(name="a", listen=(ANY,), pool="p")))
         estate.rows = bind_rows(config.listeners.values(), 2)
         (first,), (second,) = estate.rows
-        self.addCleanup(first.close)
-        self.addCleanup(second.close)
         start, inherited = estate.share(2, 1.5)
         self.assertEqual((start.number, start.beat, start.config, start.log), (2, 1.5, config, None))
         [(one,), (two,)] = start.rows
         self.assertEqual((one.listener, one.address), ("a", ANY))
+        del inherited[start.board]
         self.assertEqual(inherited, {one.fd: first.socket.fileno(), two.fd: second.socket.fileno()})
         self.assertGreater(min(inherited), 2)
+
+    def test_scoreboard(self) -> None:
+        """A row for each worker, with a place for each server, in memory that all map."""
+        server = ServerSpec(address=InetAddress("10.0.0.1", 80))
+        estate = self.estate(self.config(servers=(server,) * 3))
+        start, inherited = estate.share(1, 1.0)
+        memory = memoryview(mmap(inherited[start.board], 0))
+        self.assertEqual(len(memory), Scoreboard.size(2, 3))
+        Scoreboard(memory).rows[1].heartbeat = 7.0
+        self.assertEqual([row.heartbeat for row in estate.board.rows], [0.0, 7.0])
 
     def test_files(self) -> None:
         """Certificates, keys and authorities are read once, and not where they were."""
@@ -79,15 +92,18 @@ class EstateTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """The error names the path."""
         missing = str(self.folder / "missing")
-        error = self.assertRaises(OSError, Estate, self.config(tls=UpstreamTLS(ca=missing)))
-        self.assertEqual(error.filename, missing)
+        gc.collect()
+        before = os.listdir("/proc/self/fd")
+        filename = self.assertRaises(OSError, Estate, self.config(tls=UpstreamTLS(ca=missing))).filename
+        self.assertEqual(filename, missing)
+        gc.collect()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
 
     def test_access_log(self) -> None:
         """The file that is open now, so that who comes after a rotation gets the new one."""
         path = self.folder / "access.log"
         estate = self.estate(self.config())
         estate.log = open_access_log(model.AccessLog(path=str(path)), Clock(), lambda: 0.0)
-        self.addCleanup(lambda: estate.log.close())
         for moved in ("first", "second"):
             start, inherited = estate.share(1, 1.0)
             os.write(inherited[start.log], b"a line\n")
@@ -106,6 +122,6 @@ class EstateTests(SynchronousTestCase):
         finally:
             sys.path.remove(str(self.folder))
         for module in modules:
-            estate = Estate(self.config(balance=Balance(method="near:Near", own=module.Near)))
+            estate = self.estate(self.config(balance=Balance(method="near:Near", own=module.Near)))
             self.assertEqual(estate.folders, [*map(os.path.abspath, sys.path), str(self.folder)])
             del sys.modules[module.__name__]

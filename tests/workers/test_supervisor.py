@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from pylb.balance.scoreboard import Row
 from pylb.model import (
     AccessLog,
     Certificate,
@@ -51,6 +54,7 @@ class Child:
         self.number, self.began, self.parent = number, began, parent
         self.serves = self.killed = False
         self.silent = self.pid = 0
+        self.beat = 0.0
         self.channel = Channel()
 
     def come(self) -> None:
@@ -78,12 +82,13 @@ class Supervised(SynchronousTestCase):
         )
         pool = PoolSpec(name="p", servers=())
         config = Config(pools={"p": pool}, listeners={"a": listener}, workers=workers, **more)
-        return Supervisor(config, self.reactor, self.reactor.seconds)
+        self.made = Supervisor(config, self.reactor, self.reactor.seconds)
+        self.addCleanup(self.made.close)
+        return self.made
 
     def begun(self, workers: int = 2, **more: Any) -> Supervisor:
         made = self.make(workers, **more)
         made.startService()
-        self.addCleanup(made.close)
         return made
 
     def serving(self, workers: int = 2) -> Supervisor:
@@ -92,6 +97,10 @@ class Supervised(SynchronousTestCase):
             child.come()
         return made
 
+    def row(self, worker: int) -> Row:
+        """Of the scoreboard."""
+        return self.made._estate.board.rows[worker - 1]
+
     def numbers(self) -> list[int]:
         return [child.number for child in self.started]
 
@@ -99,7 +108,6 @@ class Supervised(SynchronousTestCase):
 class MakingTests(Supervised):
     def test_service(self) -> None:
         made = self.make()
-        self.addCleanup(made.close)
         verifyObject(IService, made)
         self.assertEqual(self.started, [])
 
@@ -116,6 +124,8 @@ class MakingTests(Supervised):
         path = self.mktemp()
         Path(path).write_text("no certificate")
         unix = UnixAddress(str(Path(self.mktemp()).name))
+        gc.collect()
+        before = os.listdir("/proc/self/fd")
         tls = ListenerTLS(certificates=(Certificate(cert=path, key=path),))
         with self.assertRaises(SSL.Error):
             self.make(where=unix, tls=tls)
@@ -124,6 +134,8 @@ class MakingTests(Supervised):
         with self.assertRaises(ValueError):
             self.make(where=unix, access_log=AccessLog(path=self.mktemp(), format="$nothing"))
         self.assertFalse(Path(unix.path).exists())
+        gc.collect()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -213,9 +225,18 @@ class DeathTests(Supervised):
         self.serving()
         one, two = self.started
         for _ in range(MISSED):
-            two.silent = 0
+            self.row(2).heartbeat = self.reactor.seconds() + 1.0
+            self.assertFalse(one.killed)
             self.reactor.advance(BEAT)
         self.assertEqual((one.killed, two.killed), (True, False))
+
+    def test_row_is_cleared(self) -> None:
+        """What a dead worker has told the others is forgotten before its successor starts."""
+        self.serving()
+        self.row(1).heartbeat = self.row(2).heartbeat = 7.0
+        self.started[0].go()
+        self.assertEqual((self.row(1).heartbeat, self.row(2).heartbeat), (0.0, 7.0))
+        self.assertEqual(self.numbers(), [1, 2])
 
     def test_slow_start(self) -> None:
         """Before it serves a worker may take its time."""
@@ -249,8 +270,7 @@ class EndTests(Supervised):
         """Who does not end in time is killed."""
         made = self.serving()
         made.stopService()
-        for child in self.started:
-            child.silent = -1000
+        self.made._look = lambda: None
         self.reactor.advance(made.config.shutdown_timeout + GRACE)
         self.assertEqual([child.killed for child in self.started], [True, True])
 

@@ -20,7 +20,7 @@ CONFIG = Config(
     listeners={"a": TcpListener(name="a", listen=(InetAddress("127.0.0.1", 80),), pool="p")},
     workers=2,
 )
-START = Start(2, CONFIG, 1.0, ((Socket("a", InetAddress("127.0.0.1", 80), 3),), ()), None)
+START = Start(2, CONFIG, 1.0, ((Socket("a", InetAddress("127.0.0.1", 80), 3),), ()), 4, None)
 
 
 class WireTests(TestCase):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from mmap import mmap
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.balance.scoreboard import Scoreboard
 from pylb.model import Config, InetAddress, PoolSpec, TcpListener, UnixAddress
 from pylb.proxy.listen import Bound
 from pylb.service import Inherited
@@ -35,7 +38,7 @@ class Reactor(Clock):
 class Balancer:
     """Notes what it is told."""
 
-    def __init__(self, config: Config, reactor: Any, inherited: Inherited) -> None:
+    def __init__(self, config: Config, reactor: Any, clock: Any, inherited: Inherited) -> None:
         self.inherited = inherited
         self.ready: Deferred[None] = Deferred()
         self.stopped: Deferred[None] = Deferred()
@@ -72,7 +75,12 @@ class WorkerTests(SynchronousTestCase):
             (Socket("a", ANY, inet.detach()), Socket("a", UNIX, unix.detach()))
             for inet, unix in (sockets[:2], sockets[2:])
         )
-        self.worker = Worker(Start(2, config, 1.0, rows, 9), self.reactor, Balancer)
+        memory = os.memfd_create("test")
+        os.ftruncate(memory, Scoreboard.size(2, 1))
+        self.board = Scoreboard.lay_out(memoryview(mmap(memory, 0)), 2, 1)
+        self.reactor.advance(100.0)
+        self.worker = Worker(Start(2, config, 1.0, rows, memory, 9), self.reactor, self.reactor.seconds, Balancer)
+        os.close(memory)
         self.balancer: Any = self.worker._balancer
         self.wire = Wire()
         self.worker.channel.makeConnection(self.wire)
@@ -102,15 +110,16 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.balancer.inherited.log, 9)
 
     def test_signs_of_life(self) -> None:
-        """From the first moment, also while it stops."""
-        self.assertEqual(self.wire.said(), [["beat"]])
-        self.reactor.advance(1.0)
-        self.worker.finish()
-        self.reactor.advance(1.0)
-        self.assertEqual(self.wire.said(), [["beat"]] * 2)
+        """In its row of the scoreboard, from the first moment, also while it stops."""
+        seen = [self.board.rows[1].heartbeat]
+        for _ in range(2):
+            self.reactor.advance(1.0)
+            seen.append(self.board.rows[1].heartbeat)
+            self.worker.finish()
+        self.assertEqual(seen, [100.0, 101.0, 102.0])
+        self.assertEqual(self.board.rows[0].heartbeat, 0.0)
 
     def test_ready(self) -> None:
-        self.wire.said()
         self.balancer.ready.callback(None)
         self.assertEqual(self.wire.said(), [["ready"]])
 
