@@ -25,24 +25,25 @@ _STOP_TIMEOUT = 5.0
 
 
 class Program:
-    """A program that serves on some ports, which have names, from a folder."""
+    """A program that serves on some ports, which have names, from a folder; once it does, it says what `says` is."""
 
-    def __init__(self, name: str, command: list[str], folder: Path, ports: Mapping[str, int]) -> None:
+    def __init__(self, name: str, command: list[str], folder: Path, ports: Mapping[str, int], says: str = "") -> None:
         self.name = name
+        self._says = says
         self.ports = ports
         self._command = command
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and return when it listens.  Raises RuntimeError, with what it printed, when it does not."""
+        """Start it, and return when it serves.  Raises RuntimeError, with what it printed, when it does not."""
         environment = os.environ | {"PYTHONPATH": str(_ROOT)}
         with self._printed.open("ab") as file:
             self._process = subprocess.Popen(
                 self._command, stdout=file, stderr=file, cwd=self._folder, env=environment, start_new_session=True
             )
         end = monotonic() + _START_TIMEOUT
-        while not self._listens():
+        while not (self._listens() and self._says in self._printed.read_text(errors="replace")):
             if self._process.poll() is not None or monotonic() > end:
                 raise RuntimeError(f"{self.name} does not start: {self._printed.read_text(errors='replace')[-2000:]}")
             sleep(0.02)
@@ -66,6 +67,11 @@ class Program:
         """Begin anew, with nothing kept from before."""
         self.stop()
         self.start()
+
+    def children(self) -> list[int]:
+        """The processes that it has started, the oldest first."""
+        main = self._group
+        return list(map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split()))
 
     def cpu_seconds(self) -> float:
         """User and system time of all its processes since it was started."""

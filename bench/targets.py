@@ -20,7 +20,7 @@ import trustme
 from bench.program import Program
 from bench.streams import MB
 
-__all__ = ["Text", "backend", "free_ports", "haproxy", "missing", "nginx", "prepare", "program", "pylb"]
+__all__ = ["Text", "backend", "free_ports", "haproxy", "kills", "missing", "nginx", "prepare", "program", "pylb"]
 
 _TEXTS = Path(__file__).parent / "etc"
 #: Debian keeps daemons where users other than root do not look.
@@ -34,6 +34,9 @@ _NEEDED = {
     "wrk": "wrk",
     "ab": "apache2-utils",
 }
+_TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=")
+#: What pylb says when all workers do; its sockets listen before.
+_SERVES = "room for "
 _BACKEND_PORTS = ("backend_1", "backend_2")
 _TCP_PORTS = ("http", "tcp", "tls")
 _UDP_PORTS = ("udp", "udp_10")
@@ -92,14 +95,23 @@ def haproxy(folder: Path, servers: Mapping[str, int]) -> Program:
     return Program("haproxy", [program("haproxy"), "-db", "-f", str(config)], folder, ports)
 
 
-def pylb(folder: Path, servers: Mapping[str, int], profile: Path | None = None) -> Program:
+def pylb(folder: Path, servers: Mapping[str, int], profile: Path | None = None, workers: int = 1) -> Program:
     """pylb, as a user starts it; with `profile` cProfile watches it, and writes that file at the end."""
     ports = free_ports(_TCP_PORTS + _UDP_PORTS)
-    config = _fill("pylb.yaml", folder, {**ports, **servers})
-    twistd = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile="]
+    config = _fill("pylb.yaml", folder, {**ports, **servers, "workers": workers})
+    twistd = list(_TWISTD)
     if profile:
         twistd += ["--profiler=cprofile", "--savestats", f"--profile={profile}"]
-    return Program("pylb", [*twistd, "pylb", "--config", str(config)], folder, ports)
+    return Program("pylb", [*twistd, "pylb", "--config", str(config)], folder, ports, _SERVES)
+
+
+def kills(name: str, folder: Path, server: int) -> Program:
+    """pylb or nginx with two workers, in front of the server at this port."""
+    ports = free_ports(["http"])
+    config = _fill("kills.yaml" if name == "pylb" else "kills.conf", folder, {**ports, "server": server})
+    if name == "pylb":
+        return Program(name, [*_TWISTD, "pylb", "--config", str(config)], folder, ports, _SERVES)
+    return Program(name, [program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)], folder, ports)
 
 
 def _nginx(name: str, folder: Path, ports: Mapping[str, int], servers: Mapping[str, int]) -> Program:

@@ -54,6 +54,7 @@ class ProgramTests(SynchronousTestCase):
         fifo = self.open_fifo()
         with self.assertRaises(ZeroDivisionError), running(self.program(SERVER)) as program:
             self.assertGreater(program.memory(), 0)
+            self.assertEqual(len(program.children()), 1)
             self.assertGreater(program.cpu_seconds(), 0)
             self.assertEqual(self.read(fifo), b"x")
             raise ZeroDivisionError
