@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessExitedAlready
@@ -43,15 +44,16 @@ class Parent(Protocol):
 
 
 class Child(ProcessProtocol):
-    """A worker's process; `began` is when it was started."""
+    """A worker's process."""
 
     transport: Any
 
-    def __init__(self, number: int, parent: Parent, began: float) -> None:
+    def __init__(self, number: int, parent: Parent) -> None:
         self.number = number
-        self.began = began
         self.pid = 0
         self.serves = False
+        #: When it began to serve.
+        self.since = inf
         #: Its last sign of life, and how often it was looked at since.
         self.beat = 0.0
         self.silent = 0

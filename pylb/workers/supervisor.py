@@ -39,7 +39,7 @@ __all__ = ["Supervisor", "WorkerEnded", "pause"]
 BEAT = 1.0
 #: How many may be missed, and how many before a worker serves.
 MISSED, MISSED_AT_FIRST = 5, 60
-#: Seconds after its start before which a worker ends soon.
+#: Seconds that a worker has to serve, or it has ended soon.
 SOON = 10.0
 LONGEST_PAUSE = 10.0
 #: Seconds that workers have to go beyond `shutdown_timeout`, and when they are told to go at once.
@@ -125,6 +125,7 @@ class Supervisor(Service):
 
     def came(self, child: Child) -> None:
         """A worker serves its own sockets."""
+        child.since = self._clock()
         _log.info("worker {worker} serves, process {pid}", worker=child.number, pid=child.pid)
         self._pass_on(self._rota.came(child.number))
         if not self.ready.called and all(child.serves for child in self._children.values()):
@@ -150,7 +151,7 @@ class Supervisor(Service):
 
     def _start(self, number: int) -> None:
         self._due.pop(number, None)
-        child = self._children[number] = Child(number, self, self._clock())
+        child = self._children[number] = Child(number, self)
         start, descriptors = self._estate.share(number, self._beat)
         try:
             spawn(child, start, descriptors, self.reactor, self._estate.folders)
@@ -159,7 +160,7 @@ class Supervisor(Service):
 
     def _replace(self, child: Child, reason: str) -> None:
         number = child.number
-        soon = self._clock() - child.began < SOON
+        soon = self._clock() - child.since < SOON
         self._hasty[number] = self._hasty[number] + 1 if soon else 0
         seconds = pause(self._hasty[number])
         _log.error(
@@ -205,5 +206,5 @@ class Supervisor(Service):
 
 
 def pause(hasty: int) -> float:
-    """Seconds until a worker is started that ended soon after its start so many times in a row."""
+    """Seconds until a worker is started that ended soon, so many times in a row."""
     return 0.0 if hasty < 2 else min(0.1 * 2 ** min(hasty - 2, 10), LONGEST_PAUSE)

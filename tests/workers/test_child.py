@@ -32,7 +32,7 @@ class Process:
 class ChildTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.told: list[tuple[Any, ...]] = []
-        self.child = Child(2, self, 0.0)
+        self.child = Child(2, self)
 
     def came(self, child: Child) -> None:
         self.told.append(("came", child))

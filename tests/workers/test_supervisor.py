@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ class Channel:
 class Child:
     """A worker that does what the test says."""
 
-    def __init__(self, number: int, parent: Supervisor, began: float) -> None:
-        self.number, self.began, self.parent = number, began, parent
+    def __init__(self, number: int, parent: Supervisor) -> None:
+        self.number, self.parent = number, parent
+        self.since = inf
         self.serves = self.killed = False
         self.silent = self.pid = 0
         self.beat = 0.0
@@ -200,21 +202,32 @@ class DeathTests(Supervised):
         self.started[2].come()
         self.assertEqual(two.channel.told, [("serve", 1), ("leave", 1)])
 
+    def go(self, made: Supervisor) -> float:
+        """The worker that was started last ends; how long its successor waits, which is there then."""
+        self.started[-1].go()
+        [call] = made._due.values()
+        waits = call.getTime() - self.reactor.seconds()
+        self.reactor.advance(waits)
+        return round(waits, 3)
+
     def test_again_and_again(self) -> None:
-        """The second time soon after its start it waits, and longer each time, until it has lasted."""
-        self.serving()
-        child, waits = self.started[0], []
-        for lasted in (0.0, SOON - 0.1, 0.0, 0.0, SOON, 0.0, 0.0):
+        """The second time soon after it came it waits, and longer each time, until it has lasted."""
+        made, waits = self.serving(), []
+        for lasted in (0.0, SOON - 0.1, 0.0, 0.0, SOON + 0.1, 0.0, 0.0):
             self.reactor.advance(lasted)
-            child.go()
-            before = self.reactor.seconds()
-            while len(self.started) == 2 + len(waits):
-                self.reactor.advance(0.05)
-            child = self.started[-1]
-            self.assertEqual(child.number, 1)
-            child.come()
-            waits.append(round(self.reactor.seconds() - before - 0.05, 1))
+            waits.append(self.go(made))
+            self.reactor.advance(SOON)  # however long it takes to come
+            self.started[-1].come()
         self.assertEqual(waits, [0.0, 0.1, 0.2, 0.4, 0.0, 0.0, 0.1])
+        self.assertEqual(self.numbers(), [1] + 8 * [2])
+
+    def test_never_comes(self) -> None:
+        """That is soon, however long it took."""
+        made, waits = self.serving(), []
+        for _ in range(3):
+            waits.append(self.go(made))
+            self.reactor.advance(SOON)
+        self.assertEqual(waits, [0.0, 0.1, 0.2])
 
     def test_pauses(self) -> None:
         self.assertEqual([pause(hasty) for hasty in range(5)], [0.0, 0.0, 0.1, 0.2, 0.4])
