@@ -181,7 +181,7 @@ class LoadBalancer(Service):
         if bound in self._fronts:
             self._fronts[bound].startReading()
         else:
-            self._fronts[bound] = listen_udp(self.reactor, bound.socket, proxy)
+            self._fronts[bound] = listen_udp(self._streams, bound.socket, proxy)
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)
@@ -204,7 +204,7 @@ class LoadBalancer(Service):
 
     def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
         room = self.capacity.sessions[spec.name]
-        return UdpProxy(spec, self.pools[spec.pool], self.reactor, self.clock, self._access_log, room)
+        return UdpProxy(spec, self.pools[spec.pool], self._streams, self.clock, self._access_log, room)
 
     def _factory(self, spec: TcpListener | HttpListener) -> IProtocolFactory:
         """What serves the clients of a stream listener."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -15,7 +16,7 @@ from pylb import model
 from pylb.proxy.logfile import LogFile
 from pylb.proxy.logformat import Line, Moment, compile_format
 
-__all__ = ["AccessLog", "NullLog", "Record", "Try", "open_access_log"]
+__all__ = ["NOTHING", "AccessLog", "Asked", "NullLog", "Record", "Try", "open_access_log"]
 
 
 class Try:
@@ -35,32 +36,48 @@ class Try:
         self.header_time: float | None = None
 
 
+class Asked(Protocol):
+    """What a client of HTTP asked, as it came: each may hold any byte.  `version` is `b"HTTP/1.1"`."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    host: bytes
+    referer: bytes
+    user_agent: bytes
+
+
+class _Nothing:
+    """What was not understood, or not asked in HTTP."""
+
+    __slots__ = ()
+    method = target = version = host = referer = user_agent = b""
+
+
+NOTHING: Asked = _Nothing()
+
+
 class Record:
     """What is known of one request, connection or session.
 
     `started` is a reading of the clock.  `status` 0: nothing was answered.  `bytes_received` and `bytes_sent` are the
-    client's side.  The fields from `method` on are HTTP's, as they came (`version` is `b"HTTP/1.1"`), and may hold any byte.
+    client's side.
     """
 
     __slots__ = (
+        "asked",
         "bytes_received",
         "bytes_sent",
-        "host",
         "listener",
-        "method",
         "pool",
         "protocol",
-        "referer",
         "remote_addr",
         "remote_port",
         "started",
         "status",
-        "target",
         "tries",
         "upstream_bytes_received",
         "upstream_bytes_sent",
-        "user_agent",
-        "version",
     )
 
     def __init__(
@@ -82,8 +99,7 @@ class Record:
         self.status = 0
         self.bytes_received = self.bytes_sent = 0
         self.upstream_bytes_received = self.upstream_bytes_sent = 0
-        self.method = self.target = self.version = b""
-        self.host = self.referer = self.user_agent = b""
+        self.asked: Asked = NOTHING
 
     def tried(self, server_name: str, now: float = 0.0) -> Try:
         """Note that a server is tried; the caller fills in what becomes of it."""

@@ -7,7 +7,10 @@
   does not under epoll (an error without data looks like the end of a connection there, Twisted #5377), and tells its
   session instead.
 - A datagram is whole or absent: up to 65,535 bytes are read, more than UDP over IPv4 (65,507) can carry.
-- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.
+- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.  A server port
+  reads on only while more is to be expected: to learn that nothing is there costs as much as a datagram does.
+- A socket towards a server serves one session and is never used again: what its server still sends would reach another
+  client.
 - No error of a socket is raised into the reactor.
 """
 
@@ -17,16 +20,18 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet import udp
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from pylb.model import InetAddress
 
@@ -34,21 +39,29 @@ __all__ = [
     "MAX_DATAGRAM",
     "PASSING",
     "READS_A_TURN",
+    "REPLIES_A_TURN",
     "Client",
     "FrontPort",
+    "Origin",
     "ServerPort",
     "ServerSession",
     "front_port",
 ]
 
 MAX_DATAGRAM = 65535
+#: Of clients, on one listening socket.
 READS_A_TURN = 32
+#: Of the server of one session.
+REPLIES_A_TURN = 8
 
 #: Errors that concern one datagram and say nothing of who should have received it.  A full conntrack table is EPERM.
 PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM})
 
 #: A client's address as the socket gives it: (host, port), for IPv6 (host, port, flow, scope id).
 Client: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
+
+#: Who sent a datagram and, where that can differ, the address it was sent to.  What it looks like is its port's business.
+Origin: TypeAlias = "Client | tuple[Client, bytes | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,86 +106,98 @@ _PACKET_INFO = dict(_packet_infos())
 class ClientSide(Protocol):
     """What a front port tells; its protocol is also a `DatagramProtocol`."""
 
-    def datagram_arrived(self, datagram: bytes, client: Client, local: bytes | None) -> None:
-        """A client sent `datagram`.  `local` names the address it was sent to, where that can differ; it is opaque."""
+    def datagram_arrived(self, datagram: bytes, origin: Origin) -> None:
+        """A client sent `datagram`."""
 
 
 class FrontPort(udp.Port):
     """The reading and answering end of a bound socket, of which it keeps a duplicate."""
 
+    #: Reads one datagram: (datagram, origin).  Raises OSError when there is none.
+    receive: Callable[[], tuple[bytes, Any]]
+    #: Sends a datagram back to where another came from.  Raises OSError when the kernel does not take it.
+    send: Callable[[bytes, Any], object]
+
     def __init__(self, reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol) -> None:
         super().__init__(None, protocol, sock.getsockname()[0], MAX_DATAGRAM, reactor)
-        self._preexistingSocket = sock.dup()
-        self._preexistingSocket.setblocking(False)
+        self._preexistingSocket = own = sock.dup()
+        own.setblocking(False)
+        self._use(own)
+
+    def _use(self, sock: socket.socket) -> None:
+        self.receive = partial(sock.recvfrom, MAX_DATAGRAM)
+        self.send = sock.sendto
 
     def doRead(self) -> None:
-        receive = self._receive
+        receive = self.receive
         arrived = self.protocol.datagram_arrived
         for _ in range(READS_A_TURN):
             try:
-                datagram, client, local = receive()
+                datagram, origin = receive()
             except OSError:
                 return
             try:
-                arrived(datagram, client, local)
+                arrived(datagram, origin)
             except Exception:
                 log.err(None, "a datagram could not be forwarded")
 
-    def _receive(self) -> tuple[bytes, Client, bytes | None]:
-        datagram, client = self.socket.recvfrom(MAX_DATAGRAM)
-        return datagram, client, None
+    def client(self, origin: Any) -> Client:
+        """The client's address."""
+        return origin
 
-    def reply(self, datagram: bytes, client: Client, local: bytes | None) -> bool:
-        """Send `datagram` from the address that `local` names; whether the kernel took it."""
-        try:
-            self.socket.sendto(datagram, client)
-        except OSError:
-            return False
-        return True
-
-    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
-        """The address that `local` names, and the port."""
+    def local_end(self, origin: Any) -> tuple[str, int | None]:
+        """The address and port that the client spoke to."""
         return self.interface, self._realPortNumber
 
-    def is_self(self, client: Client, local: bytes | None) -> bool:
+    def is_self(self, origin: Any) -> bool:
         """Whether a datagram claims to come from this very port: the answer would be the next question, for ever."""
-        return client[:2] == (self.interface, self._realPortNumber)
+        return origin[:2] == (self.interface, self._realPortNumber)
 
 
 class WildcardPort(FrontPort):
-    """A front port that hears from the kernel which local address a client spoke to."""
+    """A front port that hears from the kernel which local address a client spoke to.
+
+    An origin is the client's address, and the packet info that makes an answer leave from where it spoke to, or None.
+    """
 
     def __init__(
         self, reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol, info: _PacketInfo
     ) -> None:
-        super().__init__(reactor, sock, protocol)
         self._info = info
+        super().__init__(reactor, sock, protocol)
 
-    def _receive(self) -> tuple[bytes, Client, bytes | None]:
+    def _use(self, sock: socket.socket) -> None:
+        self.receive = partial(self._receive, partial(sock.recvmsg, MAX_DATAGRAM, 64))
+        self.send = partial(self._send, sock)
+
+    def _receive(self, receive: Callable[[], Any]) -> tuple[bytes, tuple[Client, bytes | None]]:
         info = self._info
-        datagram, ancillary, _, client = self.socket.recvmsg(MAX_DATAGRAM, 64)
+        datagram, ancillary, _, client = receive()
         for level, kind, data in ancillary:
             if kind == info.kind and level == info.level:
                 address = data[info.address]
                 # Nothing can be sent from a multicast address, which IPv6's info may hold: the kernel then chooses.
-                return datagram, client, None if address[0] == 0xFF else info.source(address)
-        return datagram, client, None
+                return datagram, (client, None if address[0] == 0xFF else info.source(address))
+        return datagram, (client, None)
 
-    def reply(self, datagram: bytes, client: Client, local: bytes | None) -> bool:
+    def _send(self, sock: socket.socket, datagram: bytes, origin: tuple[Client, bytes | None]) -> None:
+        client, local = origin
         if local is None:
-            return super().reply(datagram, client, local)
-        try:
-            self.socket.sendmsg((datagram,), ((self._info.level, self._info.kind, local),), 0, client)
-        except OSError:
-            return False
-        return True
+            sock.sendto(datagram, client)
+        else:
+            sock.sendmsg((datagram,), ((self._info.level, self._info.kind, local),), 0, client)
 
-    def local_end(self, local: bytes | None) -> tuple[str, int | None]:
+    def client(self, origin: tuple[Client, bytes | None]) -> Client:
+        return origin[0]
+
+    def local_end(self, origin: tuple[Client, bytes | None]) -> tuple[str, int | None]:
+        local = origin[1]
         if local is None:
-            return super().local_end(local)
+            return super().local_end(origin)
         return socket.inet_ntop(self.addressFamily, local[self._info.address]), self._realPortNumber
 
-    def is_self(self, client: Client, local: bytes | None) -> bool:
+    def is_self(self, origin: tuple[Client, bytes | None]) -> bool:
+        client, local = origin
         return (
             client[1] == self._realPortNumber
             and self._info.source(socket.inet_pton(self.addressFamily, client[0])) == local
@@ -190,44 +215,47 @@ def front_port(reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramPr
 class ServerSession(Protocol):
     """What a server port tells."""
 
-    def reply_arrived(self, datagram: bytes) -> None:
-        """The server sent `datagram`."""
+    def reply_arrived(self, datagram: bytes) -> bool:
+        """The server sent `datagram`; whether more is to be expected, now."""
 
     def refused(self, reason: str) -> None:
         """The server cannot be reached, it has no such port for instance."""
 
 
-class ServerPort(udp.Port):
+@implementer(IReadDescriptor)
+class ServerPort:
     """One socket connected to the server at `address`, a literal one, that reads as soon as it exists.
 
     Raises OSError when there is no descriptor or no way to the server.
     """
 
-    logstr = "UDP session"
+    __slots__ = ("_reactor", "_reading", "_session", "_socket", "fileno", "send")
 
     def __init__(self, reactor: IReactorFDSet, session: ServerSession, address: InetAddress) -> None:
-        super().__init__(None, session, "", MAX_DATAGRAM, reactor)
-        self.addressFamily = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self.socket = self.createInternetSocket()
-        try:
-            self.socket.connect((address.host, address.port))
-            self.fileno = self.socket.fileno
-            self.startReading()
-        except OSError:
-            self.socket.close()
-            raise
-        self.connected = True
+        self._reactor = reactor
+        self._session = session
+        host = address.host
+        self._socket = sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.fileno = sock.fileno
         #: Sends one datagram; raises OSError, also for what became of the datagrams before.
-        self.send = self.socket.send
+        self.send = sock.send
+        try:
+            sock.setblocking(False)
+            sock.connect((host, address.port))
+            reactor.addReader(self)
+        except OSError:
+            sock.close()
+            raise
+        self._reading = True
 
-    def setLogStr(self) -> None:
-        """The prefix is the class's: looking one up for each session costs more than it tells."""
+    def logPrefix(self) -> str:
+        return "UDP session"
 
     def doRead(self) -> None:
-        receive = self.socket.recv
-        arrived = self.protocol.reply_arrived
+        receive = self._socket.recv
+        arrived = self._session.reply_arrived
         error = 0
-        for _ in range(READS_A_TURN):
+        for _ in range(REPLIES_A_TURN):
             try:
                 datagram = receive(MAX_DATAGRAM)
             except BlockingIOError:
@@ -235,30 +263,30 @@ class ServerPort(udp.Port):
             except OSError as problem:
                 error = problem.errno or 0  # what came before the error is still to be read
                 continue
-            arrived(datagram)
-            if not self.connected:
-                return
-        self._report(error)
+            if not (arrived(datagram) and self._reading):
+                break
+        if error:
+            self._report(error)
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         """epoll saw an error and nothing to read, or the reactor ends."""
-        if not self.connected:
+        if not self._reading:
             return
-        if reason is not None and reason.check(ConnectionLost):
+        if reason.check(ConnectionLost):
             self.close()
             return
-        self.startReading()
-        self._report(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        self._reactor.addReader(self)
+        self._report(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def _report(self, error: int) -> None:
-        if error and error not in PASSING:
-            self.protocol.refused(os.strerror(error))
+        if self._reading and error and error not in PASSING:
+            self._session.refused(os.strerror(error))
 
     def retire(self) -> None:
         """Read nothing more.  The descriptor stays taken until `close`."""
-        if self.connected:
-            self.connected = False
-            self.stopReading()
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
 
     def close(self) -> None:
         """Give the descriptor back.
@@ -267,5 +295,4 @@ class ServerPort(udp.Port):
         whoever gets the number next.
         """
         self.retire()
-        self.protocol = None
-        self.socket.close()
+        self._socket.close()

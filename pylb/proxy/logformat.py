@@ -120,9 +120,9 @@ _ELAPSED = "_seconds[int((now - r.started) * 1000)]"
 _OF_RECORD = {
     "bytes_received": "r.bytes_received",
     "bytes_sent": "r.bytes_sent",
-    "http_host": "_text[r.host]",
-    "http_referer": "_text[r.referer]",
-    "http_user_agent": "_text[r.user_agent]",
+    "http_host": "_text[r.asked.host]",
+    "http_referer": "_text[r.asked.referer]",
+    "http_user_agent": "_text[r.asked.user_agent]",
     "listener": "_text[r.listener]",
     "msec": 'f"{now + m.offset:.3f}"',
     "pool": "_text[r.pool]",
@@ -130,11 +130,11 @@ _OF_RECORD = {
     "remote_addr": "_text[r.remote_addr]",
     "remote_port": 'r.remote_port or "-"',
     "remote_user": '"-"',
-    "request": '(f"{_text[r.method]} {_text[r.target]} {_text[r.version]}" if r.method else "-")',
-    "request_method": "_text[r.method]",
+    "request": '(f"{_text[r.asked.method]} {_text[r.asked.target]} {_text[r.asked.version]}" if r.asked.method else "-")',
+    "request_method": "_text[r.asked.method]",
     "request_time": _ELAPSED,
-    "request_uri": "_text[r.target]",
-    "server_protocol": "_text[r.version]",
+    "request_uri": "_text[r.asked.target]",
+    "server_protocol": "_text[r.asked.version]",
     "session_time": _ELAPSED,
     "status": 'r.status or "000"',
     "time_iso8601": "m.time_iso8601",
@@ -181,12 +181,12 @@ _JSON = {
     "tries": f'"[" + ",".join([{_json_object(_JSON_TRY)} for t in r.tries]) + "]"',
 }
 _HTTP_JSON = _JSON | {
-    "request_method": "_json[r.method]",
-    "request_uri": "_json[r.target]",
-    "server_protocol": "_json[r.version]",
-    "http_host": "_json[r.host]",
-    "http_referer": "_json[r.referer]",
-    "http_user_agent": "_json[r.user_agent]",
+    "request_method": "_json[r.asked.method]",
+    "request_uri": "_json[r.asked.target]",
+    "server_protocol": "_json[r.asked.version]",
+    "http_host": "_json[r.asked.host]",
+    "http_referer": "_json[r.asked.referer]",
+    "http_user_agent": "_json[r.asked.user_agent]",
 }
 
 

@@ -1,4 +1,4 @@
-"""How do the events of many streams reach them at little cost?
+"""How do the events of many sockets reach them at little cost?
 
 Twisted's reactors wrap every event in a logging context, which costs as much as reading a small message does.  A poller is
 an epoll instance of its own; a reactor watches it as if it were one socket that can be read.
@@ -6,8 +6,8 @@ an epoll instance of its own; a reactor watches it as if it were one socket that
 - It is open, and the reactor watches it, only while it watches something itself.  When the reactor lets go of it, so does it
   of all that it watches.
 - A descriptor hears what Twisted's reactors would tell it, in their order.
-- In one turn of the reactor it hands out a bounded number of events, and each of them is one read or one write.  Whatever
-  else is ready waits behind timers and the reactor's other sockets.
+- In one turn of the reactor it hands out a bounded number of events, and each of them is one read or one write, or a few
+  datagrams (pylb.proxy.datagram).  Whatever else is ready waits behind timers and the reactor's other sockets.
 - The kernel tells of several descriptors at once.  If one is closed meanwhile and another gets its number, what was told is
   not for the other.
 - An exception loses the connection in which it was raised and is logged; the others do not notice.

@@ -26,7 +26,7 @@ from pylb.balance.lease import Lease
 from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.model import Address, InetAddress, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
-from pylb.proxy.datagram import Client, FrontPort, ServerPort, front_port
+from pylb.proxy.datagram import FrontPort, Origin, ServerPort, front_port
 from pylb.proxy.dial import OWN_FAULTS
 from pylb.proxy.udp_session import Session
 
@@ -45,16 +45,16 @@ class Front(DatagramProtocol):
     transport: FrontPort
 
     def __init__(self, proxy: UdpProxy) -> None:
-        self.bindings: dict[tuple[Client, bytes | None], Session] = {}
+        self.bindings: dict[Origin, Session] = {}
         self._proxy = proxy
 
-    def datagram_arrived(self, datagram: bytes, client: Client, local: bytes | None) -> None:
-        session = self.bindings.get((client, local))
+    def datagram_arrived(self, datagram: bytes, origin: Origin) -> None:
+        session = self.bindings.get(origin)
         if session is not None and session.forward(datagram):
             return
-        session = self._proxy.open(self, client, local)
+        session = self._proxy.open(self, origin)
         while session is not None and not session.forward(datagram):
-            session = self._proxy.open(self, client, local, session.lease)
+            session = self._proxy.open(self, origin, session.lease)
 
 
 class UdpProxy:
@@ -79,15 +79,19 @@ class UdpProxy:
         self.max_sessions = max_sessions
         self.responses = spec.responses
         self.requests = spec.requests
+        #: Whether numbers of datagrams end sessions.
+        self.counts = spec.responses is not None or spec.requests > 0
         #: Datagrams that were not passed on, either way, although there was a server.
         self.dropped = 0
         #: Sessions that gave way to new ones.
         self.evicted = 0
+        self.clock = clock
         self._reactor = reactor
-        self._clock = clock
         self._access_log = access_log
         #: Least recently used first.
         self._sessions: OrderedDict[Session, None] = OrderedDict()
+        #: To be called with a session in which a datagram passed.
+        self.used = self._sessions.move_to_end
         self._ports: list[FrontPort] = []
         self._retired: list[ServerPort] = []
         self._timer: IDelayedCall | None = None
@@ -103,19 +107,15 @@ class UdpProxy:
         """Serve the clients of `port` too."""
         self._ports.append(port)
 
-    def touch(self, session: Session) -> None:
-        """A datagram passed."""
-        session.seen = self._clock()
-        self._sessions.move_to_end(session)
-
     # -- beginning
 
-    def open(self, front: Front, client: Client, local: bytes | None, after: Lease | None = None) -> Session | None:
-        """A new session for `client`, or None if it cannot have one.
+    def open(self, front: Front, origin: Origin, after: Lease | None = None) -> Session | None:
+        """A new session for a client, or None if it cannot have one.
 
         `after` is the lease of the session whose server did not get the same datagram.
         """
-        if client[1] == 0 or front.transport.is_self(client, local):
+        client = front.transport.client(origin)
+        if client[1] == 0 or front.transport.is_self(origin):
             self.dropped += 1
             return None
         record = Record(
@@ -124,9 +124,9 @@ class UdpProxy:
             remote_addr=client[0],
             remote_port=client[1],
             pool=self.pool.name,
-            started=self._clock(),
+            started=self.clock(),
         )
-        session = Session(self, front, client, local, record)
+        session = Session(self, front, origin, record)
         try:
             lease, port = self._connect(session, record, after)
         except NoServerAvailable:
@@ -202,7 +202,7 @@ class UdpProxy:
 
     def _expire(self) -> None:
         self._timer = None
-        now = self._clock()
+        now = self.clock()
         timeout = self.spec.timeout
         for session in list(islice(self._sessions, EXPIRIES_A_TURN)):
             if session.seen + timeout > now:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pylb.balance.lease import Lease
 from pylb.proxy.accesslog import Record
-from pylb.proxy.datagram import PASSING, Client, ServerPort
+from pylb.proxy.datagram import PASSING, Origin, ServerPort
 from pylb.proxy.variables import address_variable
 
 if TYPE_CHECKING:
@@ -31,28 +31,31 @@ class Session:
     """What one client and one server say to each other."""
 
     __slots__ = (
-        "_client",
         "_front",
         "_learned",
-        "_local",
+        "_origin",
         "_port",
         "_proxy",
+        "_received",
         "_record",
+        "_replied",
         "_replies",
+        "_reply",
         "_requests",
         "_send",
+        "_sent",
         "lease",
         "seen",
     )
 
-    def __init__(self, proxy: UdpProxy, front: Front, client: Client, local: bytes | None, record: Record) -> None:
+    def __init__(self, proxy: UdpProxy, front: Front, origin: Origin, record: Record) -> None:
         self._proxy = proxy
         self._front = front
-        self._client = client
-        self._local = local
+        self._origin = origin
         self._record = record
-        self._requests = 0
-        self._replies = 0
+        self._requests = self._replies = 0
+        #: Bytes: of the client, of the server, and those of the latter that the client was sent.
+        self._received = self._replied = self._sent = 0
         #: When the last datagram passed.
         self.seen = record.started
 
@@ -62,13 +65,14 @@ class Session:
         self.lease = lease
         self._port = port
         self._send = port.send
-        self._front.bindings[self._client, self._local] = self
+        self._reply = self._front.transport.send
+        self._front.bindings[self._origin] = self
         #: Whether the pool has learned from this session whose its client is.
         self._learned = lease.bind(self)
 
     def variable(self, name: str) -> bytes:
         """What a balancing method or the pool's sessions may ask."""
-        return address_variable(name, self._record, lambda: self._front.transport.local_end(self._local))
+        return address_variable(name, self._record, lambda: self._front.transport.local_end(self._origin))
 
     def forward(self, datagram: bytes) -> bool:
         """Pass a client's datagram on.
@@ -77,7 +81,6 @@ class Session:
         datagram was not sent.
         """
         proxy = self._proxy
-        record = self._record
         try:
             self._send(datagram)
         except OSError as error:
@@ -86,29 +89,39 @@ class Session:
                 return False
             proxy.dropped += 1
             return True
-        proxy.touch(self)
+        self.seen = proxy.clock()
+        proxy.used(self)
         self._requests += 1
-        size = len(datagram)
-        record.bytes_received += size
-        record.upstream_bytes_sent += size
-        self._settle()
+        self._received += len(datagram)
+        if proxy.counts:
+            self._settle()
         return True
 
-    def reply_arrived(self, datagram: bytes) -> None:
+    def reply_arrived(self, datagram: bytes) -> bool:
+        """Pass the server's datagram on; whether others are on their way, as far as numbers tell."""
         proxy = self._proxy
-        record = self._record
-        proxy.touch(self)
+        self.seen = proxy.clock()
+        proxy.used(self)
         self._replies += 1
-        self.lease.timed("first_byte")
+        if self._replies == 1:
+            self._answered()
         size = len(datagram)
-        record.upstream_bytes_received += size
-        if self._front.transport.reply(datagram, self._client, self._local):
-            record.bytes_sent += size
-        else:
+        self._replied += size
+        try:
+            self._reply(datagram, self._origin)
+        except OSError:
             proxy.dropped += 1
-        if self._replies == 1 and proxy.responses is None and self.lease.server.health.fails:
+        else:
+            self._sent += size
+        if proxy.counts:
+            self._settle()
+        return self._replies != self._requests
+
+    def _answered(self) -> None:
+        """The first reply is here."""
+        self.lease.timed("first_byte")
+        if self._proxy.responses is None and self.lease.server.health.fails:
             self.lease.succeeded()
-        self._settle()
 
     @property
     def waiting(self) -> bool:
@@ -157,11 +170,16 @@ class Session:
         """Close, release the lease and write the record.  Nothing may be called afterwards."""
         self._unbind()
         self.lease.release()
-        self._record.status = status
-        self._proxy.ended(self, self._port, self._record)
+        record = self._record
+        record.status = status
+        record.bytes_received = record.upstream_bytes_sent = self._received
+        record.upstream_bytes_received = self._replied
+        record.bytes_sent = self._sent
+        port = self._port
+        del self._port  # it knows this session: what knows one another waits for the garbage collector
+        self._proxy.ended(self, port, record)
 
     def _unbind(self) -> None:
-        key = self._client, self._local
         bindings = self._front.bindings
-        if bindings.get(key) is self:
-            del bindings[key]
+        if bindings.get(self._origin) is self:
+            del bindings[self._origin]

@@ -123,7 +123,7 @@ class Attempts:
             return False
         if failure is not None and self.lease is not None:
             self.lease.failed(failure)
-        self._release()
+        self.stop()
         self._use(lease)
         return True
 
@@ -137,7 +137,9 @@ class Attempts:
         dial, self._dial = self._dial, None
         if dial is not None:
             dial.stop()
-        self._release()
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
 
     def _use(self, lease: Lease) -> None:
         self.lease = lease
@@ -174,10 +176,5 @@ class Attempts:
             kind = "timeout" if error.timed_out else "error"
             if kind in self._upstream.limits.next_upstream and self.again():
                 return
-        self._release()
+        self.stop()
         self.unreachable(error)
-
-    def _release(self) -> None:
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.release()

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import model
-from pylb.proxy.accesslog import AccessLog, NullLog, Record, open_access_log
+from pylb.proxy.accesslog import NOTHING, AccessLog, NullLog, Record, open_access_log
 
 
 class RecordTests(SynchronousTestCase):
@@ -16,7 +16,7 @@ class RecordTests(SynchronousTestCase):
         """A new record knows the client and nothing else, and shares nothing with the next."""
         record, other = (Record("web", "http", "192.0.2.7", 4711, 100.0) for _ in range(2))
         other.tried("10.0.0.1:80")
-        self.assertEqual((record.tries, record.status, record.bytes_sent, record.target), ([], 0, 0, b""))
+        self.assertEqual((record.tries, record.status, record.bytes_sent, record.asked), ([], 0, 0, NOTHING))
 
     def test_tried(self) -> None:
         """Each server that is tried is noted, in order; what became of it is filled in afterwards."""

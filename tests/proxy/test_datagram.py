@@ -6,15 +6,14 @@ import errno
 import socket
 from unittest import mock
 
-from twisted.internet import reactor
 from twisted.internet.defer import DeferredQueue, inlineCallbacks
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
 
 from pylb.model import InetAddress
-from pylb.proxy.datagram import READS_A_TURN, FrontPort, ServerPort, WildcardPort, front_port
+from pylb.proxy.datagram import READS_A_TURN, REPLIES_A_TURN, FrontPort, ServerPort, WildcardPort, front_port
+from tests.proxy.datagrams import OnPoller, Sockets
 
 
 class Arrivals(DatagramProtocol):
@@ -32,39 +31,25 @@ class Arrivals(DatagramProtocol):
 class Replies:
     """A session that keeps what its server says."""
 
+    #: Whether more is to be expected.
+    more = True
+
     def __init__(self) -> None:
         self.queue: DeferredQueue = DeferredQueue()
 
-    def reply_arrived(self, datagram: bytes) -> None:
+    def reply_arrived(self, datagram: bytes) -> bool:
         self.queue.put(datagram)
+        return self.more
 
     def refused(self, reason: str) -> None:
         self.queue.put(reason)
-
-
-class Sockets(TestCase):
-    timeout = 20
-
-    def bound(self, host: str) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.addCleanup(sock.close)
-        sock.settimeout(5)
-        sock.bind((host, 0))
-        return sock
-
-    def closed_port(self, host: str = "127.0.0.1") -> int:
-        """The number of a port on which nobody listens."""
-        sock = self.bound(host)
-        port = sock.getsockname()[1]
-        sock.close()
-        return port
 
 
 class FrontPortTests(Sockets):
     def front(self, host: str) -> tuple[FrontPort, Arrivals, int]:
         sock = self.bound(host)
         arrivals = Arrivals()
-        port = front_port(reactor, sock, arrivals)
+        port = front_port(self.network, sock, arrivals)
         port.startListening()
         self.addCleanup(port.stopListening)
         return port, arrivals, sock.getsockname()[1]
@@ -75,9 +60,9 @@ class FrontPortTests(Sockets):
         port, arrivals, number = self.front(listen)
         client = self.bound("::1" if ":" in spoken_to else "127.0.0.1")
         client.sendto(b"question", (spoken_to, number))
-        datagram, source, local = yield arrivals.queue.get()
+        datagram, source = yield arrivals.queue.get()
         self.assertEqual(datagram, b"question")
-        self.assertTrue(port.reply(b"answer", source, local))
+        port.send(b"answer", source)
         answer, origin = client.recvfrom(100)
         return answer, origin[0]
 
@@ -110,14 +95,14 @@ class FrontPortTests(Sockets):
 
     @inlineCallbacks
     def test_local_addresses_differ(self):
-        """What stands for the local address is equal for equal ones only, so that it can be part of a key."""
+        """Where datagrams come from is equal if the client spoke to the same address, so that it can be a key."""
         _, arrivals, number = self.front("0.0.0.0")
         client = self.bound("127.0.0.1")
         seen = []
         for address in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
             client.sendto(b"", (address, number))
-            seen.append((yield arrivals.queue.get())[2])
-        self.assertEqual([seen.index(local) for local in seen], [0, 1, 0])
+            seen.append((yield arrivals.queue.get())[1])
+        self.assertEqual([seen.index(origin) for origin in seen], [0, 1, 0])
 
     @inlineCallbacks
     def test_local_end(self):
@@ -125,28 +110,34 @@ class FrontPortTests(Sockets):
         for listen, spoken_to in (("0.0.0.0", "127.0.0.2"), ("::", "::1"), ("127.0.0.1", "127.0.0.1")):
             front, arrivals, number = self.front(listen)
             self.bound("::1" if ":" in listen else "127.0.0.1").sendto(b"?", (spoken_to, number))
-            _, _, local = yield arrivals.queue.get()
-            self.assertEqual(front.local_end(local), (spoken_to, number))
-            self.assertEqual(front.local_end(None), (listen, number))
+            _, origin = yield arrivals.queue.get()
+            self.assertEqual(front.local_end(origin), (spoken_to, number))
+            self.assertEqual(front.local_end((front.client(origin), None)), (listen, number))
 
     @inlineCallbacks
     def test_ipv6_scope_is_kept(self):
         """The client's address holds all four fields, of which the scope id is one."""
-        _, arrivals, number = self.front("::")
-        client = self.bound("::1")
-        client.sendto(b"x", ("::1", number))
-        _, source, _ = yield arrivals.queue.get()
-        self.assertEqual(source, client.getsockname())
-        self.assertEqual(len(source), 4)
+        for host in ("::", "::1"):
+            port, arrivals, number = self.front(host)
+            client = self.bound("::1")
+            client.sendto(b"x", ("::1", number))
+            _, origin = yield arrivals.queue.get()
+            self.assertEqual(port.client(origin), client.getsockname())
+            self.assertEqual(len(port.client(origin)), 4)
 
-    def test_reply_fails_quietly(self):
-        """No error of a reply is raised: an address that is not ours, a datagram that is too long."""
+    @inlineCallbacks
+    def test_the_kernel_takes_no_reply(self):
+        """Whoever answers hears of it: a datagram that is too long, an address that is not ours."""
         for host in ("127.0.0.1", "0.0.0.0", "::1", "::"):
-            port, _, number = self.front(host)
-            client = ("::1" if ":" in host else "127.0.0.1", number)
-            self.assertFalse(port.reply(bytes(65536), client, None))
+            port, arrivals, number = self.front(host)
+            address = "::1" if ":" in host else "127.0.0.1"
+            self.bound(address).sendto(b"x", (address, number))
+            _, origin = yield arrivals.queue.get()
+            with self.assertRaises(OSError):
+                port.send(bytes(65536), origin)
         stranger = bytes(4) + socket.inet_aton("192.0.2.77") + bytes(4)
-        self.assertFalse(self.front("0.0.0.0")[0].reply(b"x", ("127.0.0.1", 9), stranger))
+        with self.assertRaises(OSError):
+            self.front("0.0.0.0")[0].send(b"x", (("127.0.0.1", 9), stranger))
 
     @inlineCallbacks
     def test_itself(self):
@@ -158,10 +149,11 @@ class FrontPortTests(Sockets):
         ):
             port, arrivals, number = self.front(listen)
             self.bound("::1" if ":" in address else "127.0.0.1").sendto(b"x", (address, number))
-            _, _, local = yield arrivals.queue.get()
-            self.assertTrue(port.is_self((address, number), local))
-            self.assertFalse(port.is_self((address, number - 1), local))
-            self.assertFalse(port.is_self((other, number), local))
+            _, origin = yield arrivals.queue.get()
+            claims = [(address, number), (address, number - 1), (other, number)]
+            if listen != address:
+                claims = [(claim, origin[1]) for claim in claims]
+            self.assertEqual([port.is_self(claim) for claim in claims], [True, False, False])
 
     def test_bounded_reads(self):
         """However many datagrams wait, a turn of the reactor takes a bounded number."""
@@ -191,7 +183,7 @@ class FrontPortTests(Sockets):
         """A port keeps a duplicate: closing one of the two leaves the other open."""
         sock = self.bound("127.0.0.1")
         arrivals = Arrivals()
-        port = front_port(reactor, sock, arrivals)
+        port = front_port(self.network, sock, arrivals)
         port.startListening()
         yield port.stopListening()
         self.assertNotEqual(sock.fileno(), -1)
@@ -201,7 +193,7 @@ class FrontPortTests(Sockets):
 class ServerPortTests(Sockets):
     def server_port(self, host: str, number: int) -> tuple[ServerPort, Replies]:
         replies = Replies()
-        port = ServerPort(reactor, replies, InetAddress(host, number))
+        port = ServerPort(self.network, replies, InetAddress(host, number))
         self.addCleanup(port.close)
         return port, replies
 
@@ -224,17 +216,10 @@ class ServerPortTests(Sockets):
         for _ in range(3):
             port.send(b"anybody?")
             self.assertEqual((yield replies.queue.get()), "Connection refused")
-        server = self.bound_to(number)
+        server = self.bound("127.0.0.1", number)
         port.send(b"question")
         server.sendto(b"answer", server.recvfrom(100)[1])
         self.assertEqual((yield replies.queue.get()), b"answer")
-
-    def bound_to(self, number: int) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.addCleanup(sock.close)
-        sock.settimeout(5)
-        sock.bind(("127.0.0.1", number))
-        return sock
 
     def test_replies_before_the_refusal_are_kept(self):
         """A reply that waits behind an error is delivered before the error is reported."""
@@ -250,15 +235,15 @@ class ServerPortTests(Sockets):
     def test_an_error_event_without_an_error(self):
         """An event that was meant for an earlier owner of the descriptor changes nothing."""
         port, replies = self.server_port("127.0.0.1", self.closed_port())
-        port.stopReading()
+        self.network.removeReader(port)
         port.connectionLost(Failure(ConnectionDone()))
-        self.assertIn(port, reactor.getReaders())
+        self.assertIn(port, self.network.getReaders())
         self.assertEqual(replies.queue.pending, [])
 
     def test_the_end_of_the_reactor(self):
         port, replies = self.server_port("127.0.0.1", self.closed_port())
         port.connectionLost(Failure(ConnectionLost()))
-        self.assertEqual(port.socket.fileno(), -1)
+        self.assertEqual(port.fileno(), -1)
         self.assertEqual(replies.queue.pending, [])
 
     def test_passing_errors_are_no_refusal(self):
@@ -267,26 +252,54 @@ class ServerPortTests(Sockets):
         port._report(errno.EMSGSIZE)
         self.assertEqual(replies.queue.pending, [])
 
-    def test_retired_port_reads_nothing(self):
-        """A port whose session ended within its reads stops there, and keeps its descriptor until it is closed."""
+    def answered(self, count: int) -> tuple[ServerPort, Replies]:
+        """A port for which so many replies wait."""
         server = self.bound("127.0.0.1")
         port, replies = self.server_port("127.0.0.1", server.getsockname()[1])
-        self.patch(replies, "reply_arrived", mock.Mock(side_effect=lambda _: port.retire()))
         port.send(b"")
         client = server.recvfrom(100)[1]
-        server.sendto(b"1", client)
-        server.sendto(b"2", client)
+        for n in range(count):
+            server.sendto(b"%d" % n, client)
+        return port, replies
+
+    def test_no_more_is_expected(self):
+        """A port does not look for more than the session expects; what comes all the same is read at the next turn."""
+        port, replies = self.answered(2)
+        replies.more = False
         port.doRead()
-        replies.reply_arrived.assert_called_once_with(b"1")
-        self.assertNotIn(port, reactor.getReaders())
-        self.assertNotEqual(port.socket.fileno(), -1)
+        self.assertEqual(replies.queue.pending, [b"0"])
+        port.doRead()
+        self.assertEqual(replies.queue.pending, [b"0", b"1"])
+
+    def test_bounded_reads(self):
+        """However many replies wait, a turn of the reactor takes a bounded number."""
+        port, replies = self.answered(REPLIES_A_TURN + 1)
+        port.doRead()
+        self.assertEqual(len(replies.queue.pending), REPLIES_A_TURN)
+
+    def test_retired_port_reads_nothing(self):
+        """A port whose session ended within its reads stops there, and keeps its descriptor until it is closed."""
+        port, replies = self.answered(2)
+        self.patch(replies, "reply_arrived", mock.Mock(side_effect=lambda _: port.retire() or True))
+        port.doRead()
+        replies.reply_arrived.assert_called_once_with(b"0")
+        self.assertNotIn(port, self.network.getReaders())
+        self.assertNotEqual(port.fileno(), -1)
         port.close()
-        self.assertEqual(port.socket.fileno(), -1)
+        self.assertEqual(port.fileno(), -1)
 
     def test_no_way_leaves_no_descriptor(self):
         """When connecting fails the socket is closed and the error is the caller's."""
         with mock.patch("pylb.proxy.datagram.socket.socket") as made:
             made.return_value.connect.side_effect = OSError(errno.ENETUNREACH, "Network is unreachable")
             with self.assertRaises(OSError):
-                ServerPort(reactor, Replies(), InetAddress("127.0.0.1", 9))
+                ServerPort(self.network, Replies(), InetAddress("127.0.0.1", 9))
             made.return_value.close.assert_called_once_with()
+
+
+class PolledFrontPortTests(OnPoller, FrontPortTests):
+    """The same on a poller."""
+
+
+class PolledServerPortTests(OnPoller, ServerPortTests):
+    """The same on a poller."""

@@ -7,13 +7,14 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.proxy.accesslog import Record
+from pylb.proxy.accesslog import Asked, Record
 from pylb.proxy.logformat import (
     _HTTP,
     _HTTP_JSON,
@@ -27,14 +28,21 @@ from pylb.proxy.logformat import (
 )
 from pylb.variables import VARIABLES
 
+ASKED = ("method", "target", "version", "host", "referer", "user_agent")
 WALL = 1795416354.25  # 23 November 2026, 06:45:54 UTC
+
+
+def asked(**said: bytes) -> Asked:
+    """What a client asked that said so much and no more."""
+    return SimpleNamespace(**{name: said.get(name, b"") for name in ASKED})
 
 
 def http_record() -> Record:
     """A request that the second server answered, started when the clock read 100."""
     record = Record("web", "http", "192.0.2.7", 4711, 100.0, "backend")
-    record.method, record.target, record.version = b"GET", b"/a?b=c", b"HTTP/1.1"
-    record.host, record.user_agent = b"example.com", b"curl/8.5"
+    record.asked = asked(
+        method=b"GET", target=b"/a?b=c", version=b"HTTP/1.1", host=b"example.com", user_agent=b"curl/8.5"
+    )
     record.tried("10.0.0.1:80").connect_time = 0.0011
     answered = record.tried("10.0.0.2:80")
     answered.status, answered.connect_time, answered.header_time = 200, 0.0005, 0.0109
@@ -160,7 +168,7 @@ class TemplateTests(_InUtc):
     def test_escapes(self) -> None:
         """Quotes, backslashes, control characters and all beyond ASCII are written as nginx does."""
         record = http_record()
-        record.target = b'/"\\\r\n\x00\x7f\xff~ '
+        record.asked = asked(target=b'/"\\\r\n\x00\x7f\xff~ ')
         self.assertEqual(self.line("$request_uri", record), r"/\x22\x5C\x0D\x0A\x00\x7F\xFF~ ")
 
     def test_text_is_escaped_as_utf8(self) -> None:
@@ -235,7 +243,7 @@ class JsonTests(_InUtc):
     def test_bytes_that_are_no_text(self) -> None:
         """UTF-8 is text; other bytes are shown as \\xhh, so that every JSON reader takes the line."""
         record = http_record()
-        record.target = "/é".encode() + b"\xff\n"
+        record.asked = asked(target="/é".encode() + b"\xff\n")
         self.assertEqual(json.loads(self.line("json", record))["request_uri"], "/é\\xff\n")
 
 
@@ -244,7 +252,7 @@ FIELDS: dict[str, Any] = {
     "listener": TEXT,
     "pool": TEXT,
     "remote_addr": TEXT,
-    **dict.fromkeys(("method", "target", "version", "host", "referer", "user_agent"), st.binary()),
+    "asked": st.builds(asked, **dict.fromkeys(ASKED, st.binary())),
 }
 TEMPLATE = " ".join(f'"${name}"' for name in sorted(VARIABLES))
 

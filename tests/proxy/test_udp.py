@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -17,12 +18,14 @@ from twisted.internet.task import deferLater
 from twisted.names import client as names_client
 from twisted.names import common, dns
 from twisted.names import server as names_server
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec, UdpListener
-from pylb.proxy.datagram import READS_A_TURN
+from pylb.proxy.datagram import READS_A_TURN, REPLIES_A_TURN
 from pylb.proxy.udp import EXPIRIES_A_TURN, UdpProxy, listen_udp
+from pylb.proxy.udp_session import Session
+from tests.proxy.datagrams import OnPoller, Sockets
 from tests.proxy.udp_fakes import Records, World
 
 
@@ -129,8 +132,8 @@ class TableTests(SynchronousTestCase):
     def test_impossible_sources(self):
         """Source port 0 cannot be answered, and the port itself must not be: no session, no lease."""
         world = self.world()
-        world.front.datagram_arrived(b"q", ("192.0.2.1", 0), None)
-        world.front.datagram_arrived(b"q", ("127.0.0.1", 53), None)
+        world.front.datagram_arrived(b"q", (("192.0.2.1", 0), None))
+        world.front.datagram_arrived(b"q", (("127.0.0.1", 53), None))
         self.assertEqual((world.proxy.dropped, len(world.sockets)), (2, 0))
 
 
@@ -366,16 +369,44 @@ def a_turn() -> Deferred:
     return deferLater(reactor, 0.001, lambda: None)
 
 
-class LoopbackTests(TestCase):
+def arrived(sock: socket.socket) -> int:
+    """How many datagrams wait; they are read."""
+    count = 0
+    try:
+        while True:
+            sock.recv(100)
+            count += 1
+    except BlockingIOError:
+        return count
+
+
+def sessions_in_memory() -> int:
+    return sum(isinstance(thing, Session) for thing in gc.get_objects())
+
+
+class Stream:
+    """Something else that can be read on a network, once."""
+
+    def __init__(self, case: Sockets, network) -> None:
+        self.reads = 0
+        self._network = network
+        self._socket, other = socket.socketpair()
+        self.fileno = self._socket.fileno
+        case.addCleanup(self._socket.close)
+        case.addCleanup(network.removeReader, self)
+        network.addReader(self)
+        other.close()
+
+    def doRead(self) -> None:
+        self.reads += 1
+        self._network.removeReader(self)
+
+    def logPrefix(self) -> str:
+        return "-"
+
+
+class LoopbackTests(Sockets):
     """The whole path on real sockets."""
-
-    timeout = 30
-
-    def bind(self, host: str, number: int = 0) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.addCleanup(sock.close)
-        sock.bind((host, number))
-        return sock
 
     def serve(self, protocol: DatagramProtocol, host: str = "127.0.0.1", number: int = 0) -> InetAddress:
         port = reactor.listenUDP(number, protocol, interface=host, maxPacketSize=65535)
@@ -389,9 +420,7 @@ class LoopbackTests(TestCase):
 
     def nobody(self) -> InetAddress:
         """An address at which nobody listens."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("127.0.0.1", 0))
-            return InetAddress(*sock.getsockname())
+        return InetAddress("127.0.0.1", self.closed_port())
 
     def proxy(self, *servers: InetAddress, listen=("127.0.0.1",), max_sessions: int = 100, **spec) -> list[int]:
         """The ports on which a proxy for `servers` listens."""
@@ -399,11 +428,11 @@ class LoopbackTests(TestCase):
         self.pool = make_pool(PoolSpec(name="pool", servers=specs), time.monotonic)
         self.records = Records()
         listener = UdpListener(name="front", listen=(), pool="pool", **spec)
-        arguments = self.pool, reactor, time.monotonic, self.records, max_sessions
+        arguments = self.pool, self.network, time.monotonic, self.records, max_sessions
         self.udp = proxy = UdpProxy(listener, *arguments)
-        sockets = [self.bind(host) for host in listen]
+        sockets = [self.bound(host) for host in listen]
         for sock in sockets:
-            listen_udp(reactor, sock, proxy)
+            listen_udp(self.network, sock, proxy)
         self.addCleanup(self.end, proxy)
         return [sock.getsockname()[1] for sock in sockets]
 
@@ -554,6 +583,19 @@ class LoopbackTests(TestCase):
         self.assertEqual(server.replies.pending, [])
 
     @inlineCallbacks
+    def test_nothing_keeps_a_session_that_ended(self):
+        """It is gone at once, without the garbage collector: there may be thousands a second."""
+        [port] = self.proxy(self.serve(Echo()), responses=1)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = sessions_in_memory()
+        yield self.client().ask(b"x", ("127.0.0.1", port))
+        yield a_turn()
+        self.assertEqual(len(self.records), 1)
+        self.assertEqual(sessions_in_memory(), before)
+
+    @inlineCallbacks
     def test_dns(self):
         """A resolver asks a name server through the proxy; `responses: 1` ends each session with its answer."""
         zone = {b"pylb.example": dns.RRHeader(b"pylb.example", dns.A, payload=dns.Record_A("192.0.2.7"), ttl=60)}
@@ -568,6 +610,37 @@ class LoopbackTests(TestCase):
             self.assertEqual(answer.payload.dottedQuad(), "192.0.2.7")
         self.assertEqual([record.status for record in self.records], [200, 200, 200])
         self.assertEqual(self.udp.active, 0)
+
+    @inlineCallbacks
+    def test_a_flood_leaves_the_others_their_turns(self):
+        """Clients send all at once and so does a server: in a turn of the reactor a bounded number passes, either way.
+
+        A stream that can be read meanwhile is read in the first turn.
+        """
+        server, client, source = (self.bound("127.0.0.1") for _ in range(3))
+        [port] = self.proxy(InetAddress(*server.getsockname()))
+        client.sendto(b"?", ("127.0.0.1", port))
+        while not self.udp.active:
+            yield a_turn()
+        session = server.recvfrom(100)[1]
+        for sock in (server, client):
+            sock.setblocking(False)
+        stream = Stream(self, self.network)
+        for _ in range(4 * READS_A_TURN):
+            source.sendto(b"flood", ("127.0.0.1", port))
+        for _ in range(4 * REPLIES_A_TURN):
+            server.sendto(b"flood", session)
+        turns = []
+        for _ in range(5):
+            yield deferLater(reactor, 0, lambda: None)
+            turns.append((arrived(server), arrived(client), stream.reads))
+        # After the first reply as many have come as were asked for, and the port does not look for more.
+        full = (READS_A_TURN, REPLIES_A_TURN, 1)
+        self.assertEqual(turns, [(READS_A_TURN, 1, 1), full, full, full, (0, REPLIES_A_TURN - 1, 1)])
+
+
+class PolledLoopbackTests(OnPoller, LoopbackTests):
+    """The same on a poller."""
 
 
 class Zone(common.ResolverBase):

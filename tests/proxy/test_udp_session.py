@@ -62,6 +62,7 @@ class SessionTests(SynchronousTestCase):
                 "started": 5.0,
                 "status": 200,
                 "tries": record.tries,
+                "asked": record.asked,
                 "bytes_received": 5,
                 "upstream_bytes_sent": 5,
                 "upstream_bytes_received": 10,
@@ -137,6 +138,14 @@ class SessionTests(SynchronousTestCase):
             self.assertEqual((world.proxy.dropped, world.proxy.active), (1, 1))
             world.answer()
             self.assertEqual((world.statuses, world.pool.servers[0].failures), ([200], 0))
+
+    def test_more_to_come(self):
+        """A session expects no more replies once there are as many as requests; fewer or more, and others may follow."""
+        world = self.world()
+        world.ask()
+        world.ask()
+        reply = world.sockets[0].session.reply_arrived
+        self.assertEqual([reply(b"r") for _ in range(3)], [True, False, True])
 
     def eject(self, world: World) -> None:
         """Let the first of two servers fail, and wait until it may be tried again."""

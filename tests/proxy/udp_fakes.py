@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from twisted.internet.defer import Deferred, succeed
@@ -60,16 +61,19 @@ class FakeFrontPort:
         self.takes = True
         self.reading = True
 
-    def reply(self, *reply) -> bool:
-        if self.takes:
-            self.replies.append(reply)
-        return self.takes
+    def send(self, datagram, origin) -> None:
+        if not self.takes:
+            raise OSError(errno.EAGAIN, "full")
+        self.replies.append((datagram, *origin))
 
-    def local_end(self, local) -> tuple[str, int]:
-        return (local or b"10.0.0.254").decode(), 53
+    def client(self, origin) -> tuple[str, int]:
+        return origin[0]
 
-    def is_self(self, client, local) -> bool:
-        return client == ("127.0.0.1", 53)
+    def local_end(self, origin) -> tuple[str, int]:
+        return (origin[1] or b"10.0.0.254").decode(), 53
+
+    def is_self(self, origin) -> bool:
+        return origin[0] == ("127.0.0.1", 53)
 
     def stopReading(self) -> None:
         self.reading = False
@@ -102,7 +106,7 @@ class World:
         patch(udp, "ServerPort", FakeServerPort)
 
     def ask(self, client: int = 1, datagram: bytes = b"q", local: bytes | None = None) -> None:
-        self.front.datagram_arrived(datagram, ("192.0.2.1", client), local)
+        self.front.datagram_arrived(datagram, (("192.0.2.1", client), local))
 
     def open_sockets(self) -> list[FakeServerPort]:
         return [sock for sock in self.sockets if sock.reading]

@@ -61,11 +61,17 @@ def request_framing(head: RequestHead) -> int:
 
 def response_framing(head: ResponseHead, method: bytes) -> int:
     """The framing of the answer to a request by `method`; raises BadHead."""
+    if head.framing == UNREAD:
+        head.framing = _read_framing(head)
+    return 0 if method == b"HEAD" else head.framing
+
+
+def _read_framing(head: ResponseHead) -> int:
     if head.status < 200:
         return 0
     codings = head.fields.values.get(b"transfer-encoding")
     framing = _chunked(head.fields, codings, head.minor) if codings else content_length(head.fields)
-    if method == b"HEAD" or head.status in (204, 304):
+    if head.status in (204, 304):
         return 0
     return UNTIL_CLOSE if framing is None else framing
 

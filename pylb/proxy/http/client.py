@@ -23,9 +23,8 @@ from pylb.model import InetAddress
 from pylb.proxy.accesslog import Record
 from pylb.proxy.connections import LINGER, peer_of, set_options
 from pylb.proxy.deadline import Deadline
-from pylb.proxy.http.body import request_framing
 from pylb.proxy.http.forwarded import Forwarded
-from pylb.proxy.http.head import BadHead, parse_request
+from pylb.proxy.http.head import BadHead
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.reader import RequestReader
 from pylb.proxy.http.request import ClientRequest
@@ -159,15 +158,15 @@ class ClientConnection(Protocol):
 
     def finished(self, keep: bool) -> None:
         """The request is answered."""
-        more_may_come = bool(self._pending) or (self._request is not None and self._request.receiving)
-        self._request = None
+        request, self._request = self._request, None
         self._body_held = False
         if keep:
             self._await_request()
-            self._serve()
+            if self._pending or not self._reading:
+                self._serve()
             if self.factory.connections.draining:
                 self.drain()
-        elif more_may_come:
+        elif self._pending or (request is not None and request.receiving):
             self._close_in_two_steps()
         else:
             self._close()
@@ -197,38 +196,38 @@ class ClientConnection(Protocol):
             return
         self._serving = True
         while self._pending and not self._closing:
-            data = self._pending
             request = self._request
             if request is None:
                 if self._blocked:
                     break
-                self._pending = b""
-                self._take_head(data)
+                self._take_head()
             elif request.receiving:
-                self._pending = b""
+                data, self._pending = self._pending, b""
                 self._pending = request.receive(data)
+                self._watch()
             else:
                 break
         self._serving = False
-        if self._request is not None:
-            self._watch()
-        self._adjust_reading()
+        if self._pending or not self._reading:
+            self._adjust_reading()
 
-    def _take_head(self, data: bytes) -> None:
+    def _take_head(self) -> None:
+        data, self._pending = self._pending, b""
         try:
-            raw = self._reader.feed(data)
-            if raw is None:
+            found = self._reader.feed(data)
+            if found is None:
                 self._head_begins()
                 return
-            head = parse_request(raw)
-            framing = request_framing(head)
+            head, self._pending = found
+            ask = self.factory.ask(head)
         except BadHead as bad:
             self._refuse(bad.status)
             return
         self._idle = False
-        self._pending = self._reader.take_rest()
-        self._request = ClientRequest(self, head, framing, len(raw) + 2)
-        self._request.begin()
+        request = self._request = ClientRequest(self, ask, len(head) + 2)
+        request.begin()
+        if ask.framing:
+            self._watch()
 
     def _head_begins(self) -> None:
         """The whole head must come in time; for the first one that began with the connection."""
@@ -242,13 +241,13 @@ class ClientConnection(Protocol):
         self._deadline.set(spec.send_timeout if self._blocked else spec.keepalive_timeout)
 
     def _watch(self) -> None:
-        """Set the deadline that belongs to the present state of the request."""
-        if self._blocked:
-            return
-        if self._request is not None and self._request.receiving and not self._body_held:
+        """The next piece of the request's body must come in time, if one must come."""
+        if not self._blocked and self._awaits_body:
             self._deadline.set(self.factory.spec.client_body_timeout)
-        else:
-            self._deadline.clear()
+
+    @property
+    def _awaits_body(self) -> bool:
+        return self._request is not None and self._request.receiving and not self._body_held
 
     def _adjust_reading(self) -> None:
         wanted = self._closing or self._tunnel is not None or not (len(self._pending) > AHEAD or self._body_held)
@@ -275,8 +274,10 @@ class ClientConnection(Protocol):
     def _expired(self) -> None:
         if self._closing or self._blocked:
             self.transport.abortConnection()
-        elif self._request is not None:
+        elif self._awaits_body:
             self._request.stop(408)
+        elif self._request is not None:
+            pass  # It was set for something that is over: the client has nothing to do until it is answered.
         elif self._reader.started:
             self._refuse(408)
         else:

@@ -22,24 +22,20 @@ from zope.interface import implementer
 from pylb.balance.server import Server
 from pylb.proxy.accesslog import Record
 from pylb.proxy.dial import ServerSide, UpstreamError
+from pylb.proxy.http.ask import REPLAYED, Ask
 from pylb.proxy.http.asker import Asker
 from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
-from pylb.proxy.http.head import BadHead, Fields, RequestHead, ResponseHead
-from pylb.proxy.http.headers import expects_continue, request_bytes, trailer_block
+from pylb.proxy.http.head import BadHead, Fields, ResponseHead
+from pylb.proxy.http.headers import trailer_block
 from pylb.proxy.http.server import ServerConnection
-from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.http.variables import answer_variable, variable
 from pylb.proxy.upstream import Attempts
 from pylb.variables import CONNECTION_VARIABLES
 
 __all__ = ["Exchange"]
 
-#: Bytes of a request body that are kept so that it can be sent again.
-REPLAYED = 64 * 1024
 #: Interim answers (1xx) that are passed on for one request.
 MAX_INTERIM = 16
-
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
 @implementer(IPushProducer)
@@ -47,9 +43,8 @@ class Exchange(Attempts):
     """One request and its answer; towards the server's transport, the producer of the request's body."""
 
     __slots__ = (
+        "_ask",
         "_asker",
-        "_framing",
-        "_head",
         "_informed",
         "_kept",
         "_message",
@@ -60,37 +55,25 @@ class Exchange(Attempts):
         "_whole",
         "added",
         "answer",
-        "upgrade",
     )
 
-    def __init__(
-        self,
-        asker: Asker,
-        upstream: HttpUpstream,
-        record: Record,
-        head: RequestHead,
-        framing: int,
-        host: bytes,
-        extra: bytes,
-        upgrade: bool = False,
-    ) -> None:
-        if not upstream.idle.spec.connections and not upgrade:
-            extra += b"Connection: close\r\n"
-        super().__init__(upstream.upstream, record)
+    def __init__(self, asker: Asker, record: Record, ask: Ask, message: bytes) -> None:
+        """`message` is the head for the server."""
+        upstream = ask.upstream
+        assert upstream is not None, "a server is to be asked"
+        Attempts.__init__(self, upstream.upstream, record)
         self._asker = asker
         self._pool = upstream
-        self._head = head
-        self._message = request_bytes(head, framing, host, extra)
-        self._framing = framing
+        self._ask = ask
+        self._message = message
         self._server: ServerConnection | None = None
         #: The body so far as it is sent, while it is worth keeping.
-        self._replay: bytearray | None = bytearray()
-        self._whole = framing == 0
+        self._replay: bytearray | bytes | None = bytearray() if ask.framing else b""
+        self._whole = ask.framing == 0
         #: The server was asked for a 100 and has not sent it.
-        self._unconfirmed = framing != 0 and expects_continue(head)
+        self._unconfirmed = ask.expects_continue
         self._informed = 0
         self._kept = False
-        self.upgrade = upgrade
         #: The answer's head, once there is one to pass on.
         self.answer: ResponseHead | None = None
         #: The lines that pylb adds to it.
@@ -104,11 +87,11 @@ class Exchange(Attempts):
             return self._asker.variable(name)
         if name.startswith("upstream_"):
             return b"" if self.answer is None else answer_variable(self.answer, name)
-        return variable(self._head, name)
+        return variable(self._ask.head, name)
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, not empty."""
-        if self._framing == CHUNKED:
+        if self._ask.framing == CHUNKED:
             data = encode_chunk(data)
         if self._replay is not None:
             self._replay += data
@@ -121,7 +104,7 @@ class Exchange(Attempts):
     def body_ends(self, trailers: Fields | None) -> None:
         """The request's body is whole."""
         self._whole = True
-        if self._framing == CHUNKED:
+        if self._ask.framing == CHUNKED:
             last = encode_last_chunk(trailer_block(trailers))
             if self._replay is not None:
                 self._replay += last
@@ -151,21 +134,23 @@ class Exchange(Attempts):
         return self._pool.connection()
 
     def take_idle(self, server: Server) -> ServerConnection | None:
-        return self._pool.idle.take(server) if self._may_use_kept() else None
-
-    def _may_use_kept(self) -> bool:
-        """Whether the request can be sent again when a kept connection turns out to be gone."""
-        fits = self._framing <= REPLAYED if self._framing >= 0 else self._whole
-        return fits and self._replay is not None and self._head.method in _IDEMPOTENT
+        ask = self._ask
+        if ask.idempotent and self._replay is not None and (ask.replayed or self._whole):
+            return self._pool.idle.take(server)
+        return None
 
     def connected(self, side: ServerSide) -> None:
-        assert isinstance(side, ServerConnection) and self.lease is not None
-        server = self._server = side
-        server.server = self.lease.server
+        assert isinstance(side, ServerConnection)
+        server, lease = side, self.lease
+        self._server = server
+        server.server = lease.server
         self._kept = server.requests > 0
-        server.begin(self, self._head.method)
-        self._send(self._message + self._replay if self._replay else self._message)
-        self._forget_long_body()
+        server.begin(self, self._ask.head.method)
+        if self._replay:
+            self._send(self._message + self._replay)
+            self._forget_long_body()
+        else:
+            self._send(self._message)
         if self._whole:
             server.expect(self._pool.read_timeout)
         else:
@@ -204,9 +189,8 @@ class Exchange(Attempts):
         """Whether it is the server's turn."""
         return self._whole or self.answer is not None
 
-    def received(self, count: int) -> None:
-        """So many bytes came."""
-        self.record.upstream_bytes_received += count
+    def await_more(self) -> None:
+        """Something came, and the answer is not whole."""
         if self._listening:
             self._server.expect(self._pool.read_timeout)
 
@@ -223,7 +207,7 @@ class Exchange(Attempts):
         self._asker.answer_informs(head)
 
     def _switch(self, head: ResponseHead) -> None:
-        if not self.upgrade or head.fields.elements(b"upgrade") != [b"websocket"]:
+        if not self._ask.upgrade or head.fields.elements(b"upgrade") != [b"websocket"]:
             raise BadHead(502, "switched protocols unasked")
         self._note(head)
         self._accept(head)
@@ -252,7 +236,7 @@ class Exchange(Attempts):
         if upstream.learns_at_head or head.status == 101:
             lease.bind(self)
         if upstream.cookie is not None:
-            self.added = upstream.cookie.line(self._head, lease.server)
+            self.added = upstream.cookie.line(self._ask.head, lease.server)
 
     def answer_data(self, data: bytes) -> None:
         """A piece of the answer's body came."""
@@ -267,7 +251,7 @@ class Exchange(Attempts):
             server.abort()
         self.lease.timed("last_byte")
         self._stop()
-        self._asker.answer_ends(trailer_block(trailers))
+        self._asker.answer_ends(trailer_block(trailers) if trailers else b"")
 
     def server_left(self, reason: str) -> None:
         """The connection ended before the answer did."""
@@ -331,4 +315,4 @@ class Exchange(Attempts):
         """Whether a request that was sent may be sent again."""
         if self._informed or self._replay is None:
             return False
-        return self._head.method in _IDEMPOTENT or "non_idempotent" in self._pool.next_upstream
+        return self._ask.idempotent or "non_idempotent" in self._pool.next_upstream

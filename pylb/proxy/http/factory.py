@@ -11,10 +11,12 @@ from pylb.model import HttpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.connections import Connections
 from pylb.proxy.deadline import Deadlines
+from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.client import ClientConnection
 from pylb.proxy.http.forwarded import TrustedProxies
-from pylb.proxy.http.head import RequestHead
+from pylb.proxy.http.head import parse_request
 from pylb.proxy.http.idle import IdleConnections
+from pylb.proxy.http.kept import Kept
 from pylb.proxy.http.routes import RouteTable
 from pylb.proxy.http.upstream import HttpUpstream
 from pylb.proxy.upstream import Upstream
@@ -58,11 +60,16 @@ class HttpFactory(ServerFactory):
             )
             for name, upstream in upstreams.items()
         }
+        self._asks = Kept[Ask]()
 
     def buildProtocol(self, addr: object) -> ClientConnection:
         return ClientConnection(self)
 
-    def find(self, head: RequestHead) -> HttpUpstream | None:
-        """The pool that a request is routed to."""
+    def ask(self, head: bytes) -> Ask:
+        """What a request with this head asks (see `parse_request`); raises BadHead."""
+        return self._asks.get(head) or self._asks.keep(head, self._read(head))
+
+    def _read(self, data: bytes) -> Ask:
+        head = parse_request(data)
         name = self._routes.find(head.host, head.path)
-        return None if name is None else self._upstreams[name]
+        return Ask(head, None if name is None else self._upstreams[name], self.spec.client_max_body_size)

@@ -8,8 +8,8 @@ Bytes in, a `RequestHead` or a `ResponseHead` out, or `BadHead`.  The rules:
   received: `Fields.block` is written anew from what was parsed.
 - A request says without doubt where it goes: one target, one valid host, no dot segments in the path (servers that
   resolve `/public/../admin` would see another path than the one that was routed).
-- The first line and the header block are often the very same bytes on many requests of a connection, so parsed ones are
-  kept, of either a bounded number.
+- First lines, header blocks and whole answers are often the very same bytes again, so parsed ones are kept.  A head is
+  shared by all messages that brought the same bytes: nobody changes what it says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Final
+
+from pylb.proxy.http.kept import Kept
 
 __all__ = [
     "MAX_BLOCK",
@@ -51,13 +53,10 @@ _DOT_SEGMENT = re.compile(rb"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|;|%2f|%5c|%3
 
 #: Parsed first lines that are kept.
 _KEPT_LINES: Final = 256
-#: Parsed blocks: how many are kept, and how long one may be to be worth it.
-_KEPT_BLOCKS: Final = 512
-_KEPT_BLOCK_SIZE: Final = 2 * 1024
+_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 
-
-#: A Content-Length that nobody has asked for yet.
-UNREAD: Final = -1
+#: A number that nobody has asked for yet.
+UNREAD: Final = -3
 
 
 class BadHead(Exception):
@@ -70,7 +69,7 @@ class BadHead(Exception):
 
 
 class Fields:
-    """A validated header block.  Shared by all messages that brought the same bytes: nobody changes it.
+    """A validated header block.
 
     `lines` are (name in lower case, whole line written anew) in order; `values` all values of a name in order.
     """
@@ -116,50 +115,48 @@ class Fields:
 class RequestHead:
     """A request line and its fields.  `target` is in origin form (or `*`); `host` is empty only in HTTP/1.0."""
 
-    __slots__ = ("fields", "host", "method", "minor", "target")
+    __slots__ = ("fields", "host", "keep_alive", "method", "minor", "referer", "target", "user_agent", "version")
 
     def __init__(self, method: bytes, target: bytes, minor: int, host: bytes, fields: Fields) -> None:
         self.method = method
         self.target = target
         self.minor = minor
+        self.version = _VERSIONS[minor]
         self.host = host
         self.fields = fields
+        self.referer = fields.first(b"referer")
+        self.user_agent = fields.first(b"user-agent")
+        #: Whether the client wants to use the connection again.
+        self.keep_alive = b"close" not in fields.connection and (minor == 1 or b"keep-alive" in fields.connection)
 
     @property
     def path(self) -> bytes:
         """The target without its query."""
         return self.target.partition(b"?")[0]
 
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client wants to use the connection again."""
-        if self.minor:
-            return b"close" not in self.fields.connection
-        return b"keep-alive" in self.fields.connection and b"close" not in self.fields.connection
-
 
 class ResponseHead:
     """A status line and its fields."""
 
-    __slots__ = ("fields", "minor", "reason", "status")
+    __slots__ = ("fields", "framing", "keep_alive", "minor", "reason", "start", "status")
 
     def __init__(self, status: int, reason: bytes, minor: int, fields: Fields) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.fields = fields
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the server may be asked again on the connection: HTTP/1.0 servers are not."""
-        return self.minor == 1 and b"close" not in self.fields.connection
+        #: Whether the server may be asked again on the connection: HTTP/1.0 servers are not.
+        self.keep_alive = minor == 1 and b"close" not in fields.connection
+        #: The framing of the body, once `body` has read it, and what is written to clients, once `headers` has.
+        self.framing = UNREAD
+        self.start = b""
 
 
 def parse_request(head: bytes) -> RequestHead:
     """What the client asks.  `head` ends with the CRLF of its last line, without the empty one; raises BadHead."""
     line, _, block = head.partition(b"\r\n")
     method, target, minor = parse_request_line(line)
-    fields = _request_blocks.get(block) or _keep(block, _request_fields(block), _request_blocks)
+    fields = _request_blocks.get(block) or _request_blocks.keep(block, _request_fields(block))
     host = fields.host or b""
     if minor and fields.host is None:
         raise BadHead(400, "not exactly one Host")
@@ -201,9 +198,13 @@ def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byt
 
 def parse_response(head: bytes) -> ResponseHead:
     """What the server answers; `head` as for requests; raises BadHead (whose status means nothing here)."""
+    return _responses.get(head) or _responses.keep(head, _parse_response(head))
+
+
+def _parse_response(head: bytes) -> ResponseHead:
     line, _, block = head.partition(b"\r\n")
     status, reason, minor = _parse_status_line(line)
-    fields = _response_blocks.get(block) or _keep(block, parse_fields(block), _response_blocks)
+    fields = _response_blocks.get(block) or _response_blocks.keep(block, parse_fields(block))
     return ResponseHead(status, reason, minor, fields)
 
 
@@ -245,13 +246,6 @@ def _request_fields(block: bytes) -> Fields:
     return fields
 
 
-_request_blocks: dict[bytes, Fields] = {}
-_response_blocks: dict[bytes, Fields] = {}
-
-
-def _keep(block: bytes, fields: Fields, kept: dict[bytes, Fields]) -> Fields:
-    if len(block) <= _KEPT_BLOCK_SIZE:
-        if len(kept) >= _KEPT_BLOCKS:
-            kept.clear()
-        kept[block] = fields
-    return fields
+_request_blocks = Kept[Fields]()
+_response_blocks = Kept[Fields]()
+_responses = Kept[ResponseHead]()

@@ -16,12 +16,13 @@ from pylb.proxy.http.head import Fields, RequestHead, ResponseHead
 
 __all__ = [
     "UPGRADE_LINES",
-    "answer_framing_line",
     "expects_continue",
     "framing_line",
-    "request_bytes",
-    "response_bytes",
+    "length_line",
+    "request_end",
+    "request_start",
     "response_lines",
+    "response_start",
     "trailer_block",
 ]
 
@@ -62,35 +63,28 @@ def expects_continue(head: RequestHead) -> bool:
     return expectations is not None and head.minor == 1 and [e.lower() for e in expectations] == [b"100-continue"]
 
 
-def request_bytes(head: RequestHead, framing: int, host: bytes, extra: bytes) -> bytes:
-    """The head for the server.  `extra` are further lines (X-Forwarded-*, Upgrade), each with its CRLF."""
+def request_start(head: RequestHead, host: bytes) -> bytes:
+    """The head for the server, as far as it is the same whoever the client is."""
     fields = head.fields
     forward = fields.forward
     if forward is None:
         forward = fields.forward = _travelling(fields, _REQUEST_DROPPED, plain=True)
-    if expects_continue(head):
-        extra += b"Expect: 100-continue\r\n"
-    if not framing and b"content-length" not in fields.values:
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (head.method, head.target, host, forward, extra)
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (
-        head.method,
-        head.target,
-        host,
-        forward,
-        extra,
-        framing_line(framing),
-    )
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (head.method, head.target, host, forward)
 
 
-def response_bytes(head: ResponseHead, framing_line: bytes, more_lines: bytes) -> bytes:
-    """The head for the client; all lines are whole, with CRLF, or empty."""
-    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
-        head.status,
-        head.reason,
-        response_lines(head),
-        framing_line,
-        more_lines,
-    )
+def request_end(head: RequestHead, framing: int) -> bytes:
+    """The end of the head for the server, its blank line included."""
+    expectation = b"Expect: 100-continue\r\n" if expects_continue(head) else b""
+    has_body = framing or b"content-length" in head.fields.values
+    return b"%b%b\r\n" % (expectation, framing_line(framing) if has_body else b"")
+
+
+def response_start(head: ResponseHead) -> bytes:
+    """The head for the client but for its end: lines that tell of this connection, then an empty one, follow."""
+    if not head.start:
+        line = b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
+        head.start = line + response_lines(head) + length_line(head)
+    return head.start
 
 
 def response_lines(head: ResponseHead) -> bytes:
@@ -114,16 +108,10 @@ def framing_line(framing: int) -> bytes:
     return b"" if framing == UNTIL_CLOSE else b"Content-Length: %d\r\n" % framing
 
 
-def answer_framing_line(head: ResponseHead, method: bytes, framing: int) -> bytes:
-    """The same for an answer, where a length may be told without a body (HEAD, 304)."""
-    if framing:
-        return framing_line(framing)
-    if head.status == 204:
-        return b""
-    length = content_length(head.fields)
-    if length is not None:
-        return framing_line(length)
-    return b"" if method == b"HEAD" or head.status == 304 else framing_line(0)
+def length_line(head: ResponseHead) -> bytes:
+    """The length that an answer tells, be it with a body or without (HEAD, 304)."""
+    length = None if head.status < 200 or head.status == 204 else content_length(head.fields)
+    return b"" if length is None else framing_line(length)
 
 
 def _travelling(fields: Fields, dropped: frozenset[bytes], *, plain: bool) -> bytes:

@@ -30,12 +30,17 @@ class IdleConnections:
         self._clock = clock
         self._closed = False
         self._deadline = Deadline(Deadlines(reactor, clock), self._sweep)
+        #: Whether the deadline is set; it may find that it came too early.
+        self._awaits = False
         #: Connection -> when it became idle, the oldest first.
         self._since: dict[ServerConnection, float] = {}
         self._stacks: dict[Server, list[ServerConnection]] = {}
 
     def __len__(self) -> int:
         return len(self._since)
+
+    def __contains__(self, connection: ServerConnection) -> bool:
+        return connection in self._since
 
     def take(self, server: Server) -> ServerConnection | None:
         """An idle connection to `server`, if there is one."""
@@ -55,10 +60,15 @@ class IdleConnections:
             return False
         if len(self._since) >= spec.connections:
             self._drop(next(iter(self._since)))
-        if not self._since:
+        if not self._awaits:
+            self._awaits = True
             self._deadline.set(spec.timeout)
         self._since[connection] = now
-        self._stacks.setdefault(connection.server, []).append(connection)
+        stack = self._stacks.get(connection.server)
+        if stack is None:
+            self._stacks[connection.server] = [connection]
+        else:
+            stack.append(connection)
         return True
 
     def forget(self, connection: ServerConnection) -> None:
@@ -82,10 +92,12 @@ class IdleConnections:
 
     def _sweep(self) -> None:
         now = self._clock()
+        self._awaits = False
         while self._since:
             connection, since = next(iter(self._since.items()))
             left = since + self.spec.timeout - now
             if left > 0:
+                self._awaits = True
                 self._deadline.set(left)
                 break
             self._drop(connection)

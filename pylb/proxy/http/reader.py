@@ -18,38 +18,32 @@ _EMPTY_LINES = re.compile(rb"\A(?:\r\n){1,16}")
 class HeadReader:
     """Bytes of the next head."""
 
-    __slots__ = ("_buffer", "_line_seen", "_rest")
+    __slots__ = ("_buffer", "_line_seen")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._line_seen = False
-        self._rest = b""
 
     @property
     def started(self) -> bool:
         """Whether a head has begun and is not whole."""
         return bool(self._buffer)
 
-    def feed(self, data: bytes) -> bytes | None:
-        """The head without its blank line once it is whole; raises BadHead."""
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The head without its blank line, once it is whole, and what came behind it; raises BadHead."""
+        searched = 0
         if self._buffer:
             searched = max(0, len(self._buffer) - 3)
             data, self._buffer = self._buffer + data, b""
-            end = data.find(b"\r\n\r\n", searched)
-        else:
-            end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._check(data)
-            self._buffer = data
-            return None
-        self._line_seen = False
-        self._rest = data[end + 4 :]
-        return data[: end + 2]
-
-    def take_rest(self) -> bytes:
-        """What came behind the head; nothing of it is kept."""
-        rest, self._rest = self._rest, b""
-        return rest
+        if data.startswith(b"\r"):
+            data, searched = self._without_empty_lines(data), 0
+        end = data.find(b"\r\n\r\n", searched)
+        if end >= 0:
+            self._line_seen = False
+            return data[: end + 2], data[end + 4 :]
+        self._check(data)
+        self._buffer = data
+        return None
 
     def _check(self, data: bytes) -> None:
         line_end = data.find(b"\r\n")
@@ -66,17 +60,18 @@ class HeadReader:
     def _check_line(self, line: bytes) -> None:
         """Raise BadHead if no head begins so."""
 
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        """What is left of data that begins with an empty line."""
+        return data
+
 
 class RequestReader(HeadReader):
     """Also passes over a few empty lines before the request line, which old clients send behind a body."""
 
     __slots__ = ()
 
-    def feed(self, data: bytes) -> bytes | None:
-        if not self._line_seen and (self._buffer or data)[:1] == b"\r":
-            data, self._buffer = self._buffer + data, b""
-            data = _EMPTY_LINES.sub(b"", data, count=1)
-        return super().feed(data)
-
     def _check_line(self, line: bytes) -> None:
         parse_request_line(line)
+
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        return _EMPTY_LINES.sub(b"", data, count=1)

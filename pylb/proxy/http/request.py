@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pylb.proxy.accesslog import Record
+from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader, encode_chunk, encode_last_chunk
 from pylb.proxy.http.exchange import Exchange
-from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead
-from pylb.proxy.http.headers import UPGRADE_LINES, answer_framing_line, response_bytes
+from pylb.proxy.http.head import BadHead, ResponseHead
+from pylb.proxy.http.headers import UPGRADE_LINES, framing_line, response_start
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.server import ServerConnection
-from pylb.proxy.http.tunnel import Tunnel, wants_websocket
+from pylb.proxy.http.tunnel import Tunnel
 from pylb.proxy.variables import stream_variable
 
 if TYPE_CHECKING:
@@ -23,43 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRequest"]
 
-_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
-
 
 class ClientRequest:
     """One request on a client's connection."""
 
-    __slots__ = (
-        "_body",
-        "_body_size",
-        "_connection",
-        "_exchange",
-        "_framing",
-        "_head",
-        "_keep",
-        "_record",
-        "_request_framing",
-    )
+    __slots__ = ("_ask", "_body", "_body_size", "_connection", "_exchange", "_framing", "_keep", "_record")
 
-    def __init__(self, connection: ClientConnection, head: RequestHead, framing: int, size: int) -> None:
+    def __init__(self, connection: ClientConnection, ask: Ask, size: int) -> None:
+        """`size` is the head's, on the wire."""
         self._connection = connection
-        self._head = head
-        self._request_framing = framing
+        self._ask = ask
         #: The body while it has not ended, and how much of it has come.
-        self._body: BodyReader | None = body_reader(framing) if framing else None
+        self._body: BodyReader | None = body_reader(ask.framing) if ask.framing else None
         self._body_size = 0
         self._exchange: Exchange | None = None
         self._keep = False
         #: How the answer's body is framed for this client.
         self._framing = 0
-        factory, fields = connection.factory, head.fields
+        factory = connection.factory
         record = self._record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
-        record.method = head.method
-        record.target = head.target
-        record.version = _VERSIONS[head.minor]
-        record.host = head.host
-        record.referer = fields.first(b"referer")
-        record.user_agent = fields.first(b"user-agent")
+        record.asked = ask.head
         record.bytes_received = size
 
     # From the connection.
@@ -70,20 +54,16 @@ class ClientRequest:
         return self._body is not None
 
     def begin(self) -> None:
-        """Find the pool and ask."""
-        factory, head = self._connection.factory, self._head
-        upstream = factory.find(head)
-        if self._too_large(self._request_framing):
-            self._answer(413)
-        elif upstream is None:
-            self._answer(404)
-        else:
-            self._record.pool = upstream.upstream.pool.name
-            upgrade = wants_websocket(head, self._request_framing)
-            extra = self._connection.forwarded.lines(head) + (UPGRADE_LINES if upgrade else b"")
-            host = head.host or self._connection.own_host()
-            self._exchange = Exchange(self, upstream, self._record, head, self._request_framing, host, extra, upgrade)
-            self._exchange.start()
+        """Ask a server."""
+        connection, ask = self._connection, self._ask
+        if ask.refusal:
+            self._answer(ask.refusal)
+            return
+        record, head = self._record, ask.head
+        record.pool = ask.upstream.name
+        message = ask.message(connection.forwarded.lines(head), head.host or connection.own_host())
+        self._exchange = Exchange(self, record, ask, message)
+        self._exchange.start()
 
     def receive(self, data: bytes) -> bytes:
         """More of the body; returns what came behind it."""
@@ -95,7 +75,7 @@ class ClientRequest:
             return b""
         self._record.bytes_received += len(data) - len(body.rest)
         self._body_size += len(payload)
-        if self._too_large(self._body_size):
+        if 0 < self._connection.factory.spec.client_max_body_size < self._body_size:
             self.stop(413)
             return b""
         if payload:
@@ -105,9 +85,6 @@ class ClientRequest:
             exchange.body_ends(body.trailers)
             self._connection.hold_body(False)
         return body.rest
-
-    def _too_large(self, size: int) -> bool:
-        return 0 < self._connection.factory.spec.client_max_body_size < size
 
     def stop(self, status: int) -> None:
         """The request cannot go on, by the client's fault."""
@@ -149,29 +126,36 @@ class ClientRequest:
         return stream_variable(name, self._record, self._connection.transport)
 
     def answer_informs(self, head: ResponseHead) -> None:
-        if self._head.minor:
-            self._write(response_bytes(head, b"", b""))
+        if self._ask.head.minor:
+            self._write(response_start(head) + b"\r\n")
 
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         self._record.status = head.status
-        self._write(response_bytes(head, b"", self._exchange.added + UPGRADE_LINES))
+        self._write(b"%b%b%b\r\n" % (response_start(head), self._exchange.added, UPGRADE_LINES))
         factory = self._connection.factory
         timeout = factory.spec.timeout
         tunnel = Tunnel(self._connection, server, self._record, factory.deadlines, timeout)
         self._connection.become_tunnel(tunnel)
 
     def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
+        minor = self._ask.head.minor
+        lines = self._exchange.added
         if framing < 0:
-            framing = CHUNKED if self._head.minor else UNTIL_CLOSE
+            framing = CHUNKED if minor else UNTIL_CLOSE
+            lines = framing_line(framing) + lines
         self._framing = framing
         self._keep = framing != UNTIL_CLOSE and self._may_keep()
+        if not self._keep:
+            lines += b"Connection: close\r\n"
+        elif not minor:
+            lines += b"Connection: keep-alive\r\n"
         self._record.status = head.status
-        line = answer_framing_line(head, self._head.method, framing)
-        written = response_bytes(head, line, self._exchange.added + self._connection_line())
-        self._write(written + self._framed(data) if data else written)
+        if data and framing == CHUNKED:
+            data = encode_chunk(data)
+        self._write(b"%b%b\r\n%b" % (response_start(head), lines, data))
 
     def answer_data(self, data: bytes) -> None:
-        self._write(self._framed(data))
+        self._write(encode_chunk(data) if self._framing == CHUNKED else data)
 
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
@@ -194,8 +178,8 @@ class ClientRequest:
     def _answer(self, status: int) -> None:
         """pylb's own answer."""
         self._record.status = status
-        self._keep = self._head.minor == 1 and self._may_keep()
-        self._write(page(status, close=not self._keep, method=self._head.method))
+        self._keep = self._ask.head.minor == 1 and self._may_keep()
+        self._write(page(status, close=not self._keep, method=self._ask.head.method))
         self._log()
         self._connection.finished(self._keep)
 
@@ -203,15 +187,7 @@ class ClientRequest:
         factory = self._connection.factory
         if self._body is not None or factory.connections.draining or not factory.spec.keepalive_timeout:
             return False
-        return self._head.keep_alive
-
-    def _connection_line(self) -> bytes:
-        if not self._keep:
-            return b"Connection: close\r\n"
-        return b"" if self._head.minor else b"Connection: keep-alive\r\n"
-
-    def _framed(self, data: bytes) -> bytes:
-        return encode_chunk(data) if self._framing == CHUNKED else data
+        return self._ask.head.keep_alive
 
     def _write(self, data: bytes) -> None:
         self._record.bytes_sent += len(data)

@@ -18,10 +18,11 @@ from zope.interface import implementer
 
 from pylb.balance.pool import Pool
 from pylb.proxy.accesslog import Record
+from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
 from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead, parse_request
-from pylb.proxy.http.headers import answer_framing_line, response_lines
+from pylb.proxy.http.headers import length_line, response_lines
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.pages import page_body
 from pylb.proxy.http.server import ServerConnection
@@ -33,6 +34,8 @@ from pylb.proxy.variables import stream_variable
 __all__ = ["PoolResource"]
 
 _PIECE = 32 * 1024
+#: twisted.web has answered it itself, and has no way to leave HTTP.
+_NOT_HERE = (b"expect", b"upgrade")
 
 
 class PoolResource(Resource):
@@ -69,11 +72,11 @@ class PoolResource(Resource):
         size = request.content.seek(0, 2)
         request.content.seek(0)
         try:
-            head = _head_of(request, size)
+            ask = Ask(_head_of(request, size), self.upstream)
         except BadHead as bad:
             request.setResponseCode(bad.status)
             return page_body(bad.status)
-        _WebRequest(self, request, head, size).begin()
+        _WebRequest(self, request, ask, size).begin()
         return NOT_DONE_YET
 
     def close(self) -> None:
@@ -88,7 +91,7 @@ def _head_of(request: Request, size: int) -> RequestHead:
     for name, values in request.requestHeaders.getAllRawHeaders():
         if name.lower() in (b"content-length", b"transfer-encoding"):
             framing = b"Content-Length: %d\r\n" % size
-        elif name.lower() != b"expect":
+        elif name.lower() not in _NOT_HERE:
             lines += [b"%b: %b\r\n" % (name, value) for value in values]
     version = request.clientproto if request.clientproto == b"HTTP/1.0" else b"HTTP/1.1"
     return parse_request(b"%b %b %b\r\n%b%b" % (request.method, request.uri, version, b"".join(lines), framing))
@@ -98,11 +101,10 @@ def _head_of(request: Request, size: int) -> RequestHead:
 class _WebRequest:
     """The asker on behalf of a twisted.web request, and the producer of its answer."""
 
-    __slots__ = ("_exchange", "_gone", "_head", "_held", "_left", "_record", "_request")
+    __slots__ = ("_exchange", "_gone", "_held", "_left", "_record", "_request")
 
-    def __init__(self, resource: PoolResource, request: Request, head: RequestHead, size: int) -> None:
+    def __init__(self, resource: PoolResource, request: Request, ask: Ask, size: int) -> None:
         self._request = request
-        self._head = head
         self._held = False
         self._gone = False
         client = request.getClientAddress()
@@ -111,8 +113,8 @@ class _WebRequest:
         proto = b"https" if request.isSecure() else b"http"
         forwarded = Forwarded(address, proto, address in resource.trusted)
         self._left = size
-        host = head.host or b"localhost"
-        self._exchange = Exchange(self, resource.upstream, record, head, size, host, forwarded.lines(head))
+        message = ask.message(forwarded.lines(ask.head), ask.head.host or b"localhost")
+        self._exchange = Exchange(self, record, ask, message)
 
     def begin(self) -> None:
         self._request.notifyFinish().addErrback(self._client_left)
@@ -173,7 +175,7 @@ class _WebRequest:
         request.setResponseCode(head.status, head.reason)
         lines = response_lines(head) + self._exchange.added
         if framing >= 0:
-            lines += answer_framing_line(head, self._head.method, framing)
+            lines += length_line(head)
         pairs = [line.partition(b": ")[::2] for line in lines.split(b"\r\n")[:-1]]
         for name, _ in pairs:
             request.responseHeaders.removeHeader(name)

@@ -45,6 +45,8 @@ class ServerConnection(ServerSide):
         self._body: BodyReader | None = None
         self._paused = False
         self._tunnel: Tunnel | None = None
+        #: What came behind the head of an interim answer.
+        self._early = b""
 
     # What the exchange does with it.
 
@@ -77,7 +79,8 @@ class ServerConnection(ServerSide):
         self._tunnel = tunnel
         self._exchange = None
         self._deadline.stop()
-        return self._reader.take_rest()
+        early, self._early = self._early, b""
+        return early
 
     def finish(self, reusable: bool) -> None:
         """The answer is whole: keep the connection if it can be used again."""
@@ -86,9 +89,7 @@ class ServerConnection(ServerSide):
         self.requests += 1
         if not reusable or not self._idle.keep(self):
             self.close()
-            return
-        self._deadline.clear()
-        if self._paused:
+        elif self._paused:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -107,38 +108,34 @@ class ServerConnection(ServerSide):
 
     def dataReceived(self, data: bytes) -> None:
         exchange = self._exchange
-        if self._tunnel is not None:
-            self._tunnel.from_server(data)
-        elif exchange is None:
-            self._idle.forget(self)
-            self.abort()
-        else:
+        if exchange is not None:
             self.heard = True
-            exchange.received(len(data))
+            exchange.record.upstream_bytes_received += len(data)
             try:
-                self._read(exchange, data)
+                if self._body is None:
+                    self._read_heads(exchange, data)
+                else:
+                    self._read_body(exchange, self._body, data)
             except BadHead as bad:
                 exchange.misunderstood(bad.reason)
-
-    def _read(self, exchange: Exchange, data: bytes) -> None:
-        body = self._body
-        if body is None:
-            self._read_heads(exchange, data)
-            return
-        payload = body.feed(data)
-        if payload:
-            exchange.answer_data(payload)
-        self._end(exchange, body, body.rest)
+            if self._exchange is exchange:
+                exchange.await_more()
+        elif self._tunnel is not None:
+            self._tunnel.from_server(data)
+        else:
+            self._idle.forget(self)
+            self.abort()
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
-        while (raw := self._reader.feed(data)) is not None:
+        while data and (found := self._reader.feed(data)) is not None:
+            raw, data = found
             head = parse_response(raw)
             if head.status >= 200:
-                self._begin_body(exchange, head, self._reader.take_rest())
+                self._begin_body(exchange, head, data)
                 return
+            self._early = data
             exchange.informed(head)
-            data = self._reader.take_rest()
-            if self._exchange is not exchange or not data:
+            if self._exchange is not exchange:
                 return
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
@@ -152,6 +149,12 @@ class ServerConnection(ServerSide):
         payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
         exchange.answered(head, framing, payload)
         self._end(exchange, body, behind)
+
+    def _read_body(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
+        payload = body.feed(data)
+        if payload:
+            exchange.answer_data(payload)
+        self._end(exchange, body, body.rest)
 
     def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:
@@ -172,5 +175,5 @@ class ServerConnection(ServerSide):
     def _expired(self) -> None:
         if self._exchange is not None:
             self._exchange.server_late()
-        else:
+        elif self not in self._idle:  # Else it was set for an answer that has come.
             self.abort()

@@ -26,6 +26,11 @@ class HttpUpstream:
     send_timeout: float = 60.0
     read_timeout: float = 60.0
 
+    @cached_property
+    def name(self) -> str:
+        """The pool's."""
+        return self.upstream.pool.name
+
     @property
     def next_upstream(self) -> frozenset[str]:
         """What is tried elsewhere."""

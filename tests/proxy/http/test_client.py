@@ -58,7 +58,7 @@ class OrderTests(TestCase):
                 await server.until(end)
                 server.send(HELLO)
                 await client.until(b"hello")
-            self.assertEqual([record.target for record in rig.log.records], [b"/a", b"/b", b"/"])
+            self.assertEqual([record.asked.target for record in rig.log.records], [b"/a", b"/b", b"/"])
 
     async def test_many_pipelined(self):
         """Hundreds of requests in one piece are answered without recursion."""

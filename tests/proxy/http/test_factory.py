@@ -15,7 +15,8 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.trial.unittest import TestCase
 
 from pylb.model import Certificate as CertificateSpec
-from pylb.model import InetAddress, ListenerTLS, ServerSpec, UnixAddress, UpstreamTLS
+from pylb.model import InetAddress, ListenerTLS, Route, ServerSpec, UnixAddress, UpstreamTLS
+from pylb.proxy.http.head import BadHead
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from tests.proxy.http.rig import GET, HELLO, Backend, Peer, Rig, drop, settled, turns
 
@@ -171,3 +172,19 @@ class TLSTests(TestCase):
             else:
                 server.transport.transport.loseConnection()
                 self.assertEqual(await client.all(), b"")
+
+
+class AskTests(TestCase):
+    async def test_same_head(self):
+        """What a head asks is found once for all that send the same, of whichever connection; another asks another."""
+        rig = Rig(self, Backend(self), routes=[Route(path="/a", pool="p")])
+        ask = rig.factory.ask(b"GET /a HTTP/1.1\r\nHost: a\r\n")
+        self.assertIs(rig.factory.ask(bytes(bytearray(b"GET /a HTTP/1.1\r\nHost: a\r\n"))), ask)
+        other = rig.factory.ask(b"GET /b HTTP/1.1\r\nHost: a\r\n")
+        self.assertEqual((ask.refusal, ask.upstream.name, other.refusal, other.upstream), (0, "p", 404, None))
+
+    async def test_refused_again(self):
+        """What is refused is refused each time."""
+        rig = Rig(self, Backend(self))
+        for _ in range(2):
+            self.assertRaises(BadHead, rig.factory.ask, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n")

@@ -254,7 +254,7 @@ class BlockTests(SynchronousTestCase):
             parse_response(b"HTTP/1.1 200 %d\r\nN: %d\r\n" % (n, n))
             request(b"GET /%d HTTP/1.1" % n, HOST + b"N: %d\r\n" % n)
         request(block=HOST + b"A: %b\r\n" % bytes(4096).replace(b"\0", b"a"))
-        for kept in (head_module._request_blocks, head_module._response_blocks):
+        for kept in (head_module._request_blocks, head_module._response_blocks, head_module._responses):
             self.assertLessEqual(len(kept), 512)
             self.assertLess(max(map(len, kept)), 4096)
         for lines in (head_module.parse_request_line, head_module._parse_status_line):

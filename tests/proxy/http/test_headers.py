@@ -4,12 +4,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE
 from pylb.proxy.http.head import parse_fields, parse_request, parse_response
-from pylb.proxy.http.headers import framing_line, request_bytes, response_bytes, trailer_block
+from pylb.proxy.http.headers import framing_line, length_line, request_end, request_start, response_start, trailer_block
 
 
 def request(block, framing=0, extra=b"", line=b"GET /x?y HTTP/1.1"):
     head = parse_request(line + b"\r\nHost: A.example:80\r\n" + block)
-    return request_bytes(head, framing, head.host, extra)
+    return request_start(head, head.host) + extra + request_end(head, framing)
 
 
 def travelling(block):
@@ -87,16 +87,29 @@ class ResponseTests(SynchronousTestCase):
         )
         head = parse_response(b"HTTP/1.0 299 Odd one\r\n" + block)
         self.assertEqual(
-            response_bytes(head, framing_line(CHUNKED), b"Connection: close\r\n"),
-            b"HTTP/1.1 299 Odd one\r\nServer: x\r\nDate: y\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nX_Y: 1\r\n"
-            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            response_start(head),
+            b"HTTP/1.1 299 Odd one\r\nServer: x\r\nDate: y\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nX_Y: 1\r\n",
         )
 
     def test_same_block_in_requests(self):
         """A block that came in a request is sorted out by an answer's own rules."""
         request(b"X-Forwarded-For: a\r\nTwice: 1\r\n")
         head = parse_response(b"HTTP/1.1 200 OK\r\nHost: A.example:80\r\nX-Forwarded-For: a\r\nTwice: 1\r\n")
-        self.assertIn(b"X-Forwarded-For: a\r\nTwice: 1\r\n", response_bytes(head, b"", b""))
+        self.assertIn(b"X-Forwarded-For: a\r\nTwice: 1\r\n", response_start(head))
+
+    def test_length(self):
+        """A length is told, as one number, whether a body comes with it or not; where none may be, it is not."""
+        cases = [
+            (b"200 OK", b"Content-Length: 007\r\n", b"Content-Length: 7\r\n"),
+            (b"200 OK", b"Content-Length: 0\r\n", b"Content-Length: 0\r\n"),
+            (b"304 Not Modified", b"Content-Length: 7\r\n", b"Content-Length: 7\r\n"),
+            (b"200 OK", b"", b""),
+            (b"204 No Content", b"Content-Length: 7\r\n", b""),
+            (b"103 Early Hints", b"Content-Length: 7\r\n", b""),
+        ]
+        for status, block, line in cases:
+            head = parse_response(b"HTTP/1.1 %b\r\n%b" % (status, block))
+            self.assertEqual((length_line(head), response_start(head)), (line, b"HTTP/1.1 %b\r\n%b" % (status, line)))
 
     def test_framing_lines(self):
         """A length, chunks, or nothing."""

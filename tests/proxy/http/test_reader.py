@@ -26,37 +26,38 @@ class HeadReaderTests(SynchronousTestCase):
         for cut in range(1, len(data)):
             reader = RequestReader()
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
-            heads = [head for head in map(reader.feed, pieces) if head is not None]
-            self.assertEqual(heads, [HEAD])
-            self.assertEqual(reader.take_rest(), data[len(HEAD) + 2 : cut] if cut >= len(HEAD) + 2 else b"rest")
+            rest = data[len(HEAD) + 2 : cut] if cut >= len(HEAD) + 2 else b"rest"
+            found = [reader.feed(piece) for piece in pieces[: 1 if cut >= len(HEAD) + 2 else 2]]
+            self.assertEqual(found[-1], (HEAD, rest))
 
     def test_one_after_another(self):
         """A reader is used for all heads of a connection."""
         reader = RequestReader()
-        self.assertEqual((reader.feed(HEAD + b"\r\n" + HEAD), reader.started), (HEAD, False))
-        self.assertEqual((reader.feed(reader.take_rest()), reader.started), (None, True))
-        self.assertEqual(reader.feed(b"\r\n"), HEAD)
+        self.assertEqual((reader.feed(HEAD + b"\r\n" + HEAD), reader.started), ((HEAD, HEAD), False))
+        self.assertEqual((reader.feed(HEAD), reader.started), (None, True))
+        self.assertEqual(reader.feed(b"\r\n"), (HEAD, b""))
 
     def test_empty_lines_before(self):
         """Empty lines before a request line are passed over; before a status line they are not."""
         for data in (b"\r\n" + HEAD, b"\r\n\r\n\r\n" + HEAD):
-            self.assertEqual(RequestReader().feed(data + b"\r\n"), HEAD)
+            self.assertEqual(RequestReader().feed(data + b"\r\n"), (HEAD, b""))
             self.assertIsNone(refusal(data))
-        self.assertEqual(HeadReader().feed(b"\r\n\r\n"), b"\r\n")
+        self.assertEqual(HeadReader().feed(b"\r\n\r\n"), (b"\r\n", b""))
 
     def test_many_empty_lines(self):
         """A few of them, that is: more are refused, without a copy of the rest for each."""
-        self.assertEqual(RequestReader().feed(b"\r\n" * 16 + HEAD + b"\r\n"), HEAD)
+        self.assertEqual(RequestReader().feed(b"\r\n" * 16 + HEAD + b"\r\n"), (HEAD, b""))
         for data in (b"\r\n" * 17, b"\r\n" * 17 + HEAD + b"\r\n", b"\r\n" * 30_000):
             with self.assertRaises(BadHead) as caught:
-                parse_request(RequestReader().feed(data))
+                parse_request(RequestReader().feed(data)[0])
             self.assertEqual(caught.exception.status, 400)
 
-    def test_rest_is_taken(self):
-        """What came behind a head is handed over once, and not kept."""
-        reader = RequestReader()
-        reader.feed(HEAD + b"\r\nrest")
-        self.assertEqual((reader.take_rest(), reader.take_rest()), (b"rest", b""))
+    def test_empty_lines_in_pieces(self):
+        """However these are cut."""
+        data = b"\r\n\r\n" + HEAD + b"\r\n"
+        for cut in range(1, len(data)):
+            reader = RequestReader()
+            self.assertEqual((reader.feed(data[:cut]), reader.feed(data[cut:])), (None, (HEAD, b"")))
 
     def test_bare_line_feed(self):
         """A line that ends with LF alone is refused at once."""

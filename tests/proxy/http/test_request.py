@@ -309,12 +309,13 @@ class LogTests(TestCase):
         server.send(HELLO)
         answer = await client.until(b"hello")
         (record,) = rig.log.records
+        asked = record.asked
         self.assertEqual(
             (record.listener, record.protocol, record.remote_addr, record.pool, record.status),
             ("web", "http", "127.0.0.1", "p", 200),
         )
         self.assertEqual(
-            (record.method, record.target, record.version, record.host, record.referer, record.user_agent),
+            (asked.method, asked.target, asked.version, asked.host, asked.referer, asked.user_agent),
             (b"POST", b"/x?y", b"HTTP/1.1", b"A", b"r", b"u"),
         )
         self.assertEqual(
