@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pylb.model import InetAddress
 from pylb.proxy.accesslog import Record
 from pylb.proxy.connections import LINGER, peer_of, set_options
 from pylb.proxy.deadline import Deadline
@@ -31,6 +29,7 @@ from pylb.proxy.http.request import ClientRequest
 from pylb.proxy.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
+    from pylb.proxy.http.ask import Ask
     from pylb.proxy.http.factory import HttpFactory
 
 __all__ = ["ClientConnection"]
@@ -142,13 +141,6 @@ class ClientConnection(Protocol):
 
     # The request's.
 
-    def own_host(self) -> bytes:
-        """The host of a request that names none (HTTP/1.0): the address it came to."""
-        host = self.transport.getHost()
-        if not isinstance(host, IPv4Address | IPv6Address):
-            return b"localhost"
-        return str(InetAddress(host.host, host.port)).encode("ascii")
-
     def hold_body(self, held: bool) -> None:
         """Whether to bring no more of the request's body for now."""
         if held is not self._body_held:
@@ -213,21 +205,29 @@ class ClientConnection(Protocol):
 
     def _take_head(self) -> None:
         data, self._pending = self._pending, b""
+        ask = None if self._reader.started else self.factory.known.get(data)
+        if ask is None:
+            ask = self._read_head(data)
+            if ask is None:
+                return
+        self._idle = False
+        request = self._request = ClientRequest(self, ask)
+        request.begin()
+        if ask.framing:
+            self._watch()
+
+    def _read_head(self, data: bytes) -> Ask | None:
+        """What is asked, once the head is whole; what came behind it waits."""
         try:
             found = self._reader.feed(data)
             if found is None:
                 self._head_begins()
-                return
+                return None
             head, self._pending = found
-            ask = self.factory.ask(head)
+            return self.factory.ask(head)
         except BadHead as bad:
             self._refuse(bad.status)
-            return
-        self._idle = False
-        request = self._request = ClientRequest(self, ask, len(head) + 2)
-        request.begin()
-        if ask.framing:
-            self._watch()
+            return None
 
     def _head_begins(self) -> None:
         """The whole head must come in time; for the first one that began with the connection."""

@@ -2,10 +2,9 @@
 
 Pick a server, send, pass the answer back; both bodies stream, and each side slows the other down.
 
-- Retries: while nothing of an answer was passed on, for the reasons in `next_upstream`, if the whole body so far is still
-  at hand (64 KiB of it are kept).  A request that is not idempotent is never sent twice unless `non_idempotent` is listed.
-- A kept connection may close just when it is used.  So only requests that can be repeated travel on kept ones; when such
-  a connection ends without a byte of an answer, the same server gets the request again on a fresh one and is not blamed.
+- Retries: while nothing of an answer was passed on, for the reasons in `next_upstream`, if the request may be repeated.
+- A kept connection may close just when it is used.  When it ends without a byte of an answer, the same server gets the
+  request again on a fresh one and is not blamed.
 - A head that came is the server's success, unless its status is one to be tried elsewhere and there is an elsewhere.
   What goes wrong afterwards is nobody's failure, but the asker sees that the answer is cut.
 - An answer may come before the request's body has ended; when it is whole the rest of that body goes nowhere.
@@ -16,20 +15,15 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
-from pylb.balance.server import Server
 from pylb.proxy.accesslog import Record
 from pylb.proxy.dial import ServerSide, UpstreamError
-from pylb.proxy.http.ask import REPLAYED, Ask
+from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.asker import Asker
-from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
 from pylb.proxy.http.head import BadHead, Fields, ResponseHead
 from pylb.proxy.http.headers import trailer_block
+from pylb.proxy.http.sending import Sending
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.variables import answer_variable, variable
-from pylb.proxy.upstream import Attempts
 from pylb.variables import CONNECTION_VARIABLES
 
 __all__ = ["Exchange"]
@@ -38,45 +32,19 @@ __all__ = ["Exchange"]
 MAX_INTERIM = 16
 
 
-@implementer(IPushProducer)
-class Exchange(Attempts):
-    """One request and its answer; towards the server's transport, the producer of the request's body."""
+class Exchange(Sending):
+    """One request and its answer."""
 
-    __slots__ = (
-        "_ask",
-        "_asker",
-        "_informed",
-        "_kept",
-        "_message",
-        "_pool",
-        "_replay",
-        "_server",
-        "_unconfirmed",
-        "_whole",
-        "added",
-        "answer",
-    )
+    __slots__ = ("_informed", "_kept", "_unconfirmed", "added")
 
     def __init__(self, asker: Asker, record: Record, ask: Ask, message: bytes) -> None:
         """`message` is the head for the server."""
-        upstream = ask.upstream
-        assert upstream is not None, "a server is to be asked"
-        Attempts.__init__(self, upstream.upstream, record)
-        self._asker = asker
-        self._pool = upstream
-        self._ask = ask
-        self._message = message
-        self._server: ServerConnection | None = None
-        #: The body so far as it is sent, while it is worth keeping.
-        self._replay: bytearray | bytes | None = bytearray() if ask.framing else b""
-        self._whole = ask.framing == 0
+        super().__init__(asker, record, ask, message)
         #: The server was asked for a 100 and has not sent it.
         self._unconfirmed = ask.expects_continue
         self._informed = 0
         self._kept = False
-        #: The answer's head, once there is one to pass on.
-        self.answer: ResponseHead | None = None
-        #: The lines that pylb adds to it.
+        #: The lines that pylb adds to the answer's head.
         self.added = b""
 
     # From the asker.
@@ -88,31 +56,6 @@ class Exchange(Attempts):
         if name.startswith("upstream_"):
             return b"" if self.answer is None else answer_variable(self.answer, name)
         return variable(self._ask.head, name)
-
-    def body(self, data: bytes) -> None:
-        """A piece of the request's body, not empty."""
-        if self._ask.framing == CHUNKED:
-            data = encode_chunk(data)
-        if self._replay is not None:
-            self._replay += data
-        if self._server is not None:
-            self._forget_long_body()
-            self._send(data)
-        elif self._replay is not None and len(self._replay) > REPLAYED:
-            self._asker.pause_body()
-
-    def body_ends(self, trailers: Fields | None) -> None:
-        """The request's body is whole."""
-        self._whole = True
-        if self._ask.framing == CHUNKED:
-            last = encode_last_chunk(trailer_block(trailers))
-            if self._replay is not None:
-                self._replay += last
-            if self._server is not None:
-                self._send(last)
-        if self._server is not None:
-            self._server.transport.unregisterProducer()
-            self._server.expect(self._pool.read_timeout)
 
     def abandon(self) -> None:
         """The asker has left."""
@@ -128,66 +71,20 @@ class Exchange(Attempts):
         if self._server is not None:
             self._server.resume(self._pool.read_timeout)
 
-    # Towards the server.
-
-    def build(self) -> ServerConnection:
-        return self._pool.connection()
-
-    def take_idle(self, server: Server) -> ServerConnection | None:
-        ask = self._ask
-        if ask.idempotent and self._replay is not None and (ask.replayed or self._whole):
-            return self._pool.idle.take(server)
-        return None
+    # From the search.
 
     def connected(self, side: ServerSide) -> None:
         assert isinstance(side, ServerConnection)
-        server, lease = side, self.lease
-        self._server = server
-        server.server = lease.server
-        self._kept = server.requests > 0
-        server.begin(self, self._ask.head.method)
-        if self._replay:
-            self._send(self._message + self._replay)
-            self._forget_long_body()
-        else:
-            self._send(self._message)
-        if self._whole:
-            server.expect(self._pool.read_timeout)
-        else:
-            server.transport.registerProducer(self, True)
-            self._asker.resume_body()
+        self._server = side
+        side.server = self.lease.server
+        self._kept = side.requests > 0
+        side.begin(self, self._ask.head.method)
+        self._send_what_came(side)
 
     def unreachable(self, error: Exception) -> None:
         self._asker.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
 
-    def _send(self, data: bytes) -> None:
-        self.record.upstream_bytes_sent += len(data)
-        self._server.transport.write(data)
-
-    def _forget_long_body(self) -> None:
-        if self._replay is not None and len(self._replay) > REPLAYED:
-            self._replay = None
-
-    def pauseProducing(self) -> None:
-        """The server takes no more of the body for now, and must not do so for long."""
-        self._asker.pause_body()
-        if self._server is not None:
-            self._server.expect(self._pool.send_timeout)
-
-    def resumeProducing(self) -> None:
-        if self._server is not None:
-            self._server.expect(self._pool.read_timeout if self._listening else 0)
-        self._asker.resume_body()
-
-    def stopProducing(self) -> None:
-        """The connection tells its own end by other means."""
-
     # From the server.
-
-    @property
-    def _listening(self) -> bool:
-        """Whether it is the server's turn."""
-        return self._whole or self.answer is not None
 
     def await_more(self) -> None:
         """Something came, and the answer is not whole."""
@@ -201,6 +98,7 @@ class Exchange(Attempts):
             return
         if head.status == 100:
             self._unconfirmed = False
+        self._replay = None  # The client has heard of this server.
         self._informed += 1
         if self._informed > MAX_INTERIM:
             raise BadHead(502, "too many interim answers")
@@ -310,9 +208,3 @@ class Exchange(Attempts):
             return True
         self._server = server
         return False
-
-    def _may_repeat(self) -> bool:
-        """Whether a request that was sent may be sent again."""
-        if self._informed or self._replay is None:
-            return False
-        return self._ask.idempotent or "non_idempotent" in self._pool.next_upstream

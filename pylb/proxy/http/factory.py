@@ -60,14 +60,16 @@ class HttpFactory(ServerFactory):
             )
             for name, upstream in upstreams.items()
         }
-        self._asks = Kept[Ask]()
+        #: What requests asked that have come before, by their heads with the blank line.
+        self.known = Kept[Ask]()
 
     def buildProtocol(self, addr: object) -> ClientConnection:
         return ClientConnection(self)
 
     def ask(self, head: bytes) -> Ask:
         """What a request with this head asks (see `parse_request`); raises BadHead."""
-        return self._asks.get(head) or self._asks.keep(head, self._read(head))
+        whole = head + b"\r\n"
+        return self.known.get(whole) or self.known.keep(whole, self._read(head))
 
     def _read(self, data: bytes) -> Ask:
         head = parse_request(data)

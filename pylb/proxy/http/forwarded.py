@@ -9,9 +9,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import ITransport
+
+from pylb.model import InetAddress
 from pylb.proxy.http.head import RequestHead
 
-__all__ = ["Forwarded", "TrustedProxies"]
+__all__ = ["Forwarded", "TrustedProxies", "own_host"]
+
+
+def own_host(transport: ITransport) -> bytes:
+    """The host of a request that names none (HTTP/1.0): the address it came to."""
+    host = transport.getHost()
+    if not isinstance(host, IPv4Address | IPv6Address):
+        return b"localhost"
+    return str(InetAddress(host.host, host.port)).encode("ascii")
 
 
 class TrustedProxies:

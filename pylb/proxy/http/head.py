@@ -115,9 +115,22 @@ class Fields:
 class RequestHead:
     """A request line and its fields.  `target` is in origin form (or `*`); `host` is empty only in HTTP/1.0."""
 
-    __slots__ = ("fields", "host", "keep_alive", "method", "minor", "referer", "target", "user_agent", "version")
+    __slots__ = (
+        "fields",
+        "host",
+        "keep_alive",
+        "method",
+        "minor",
+        "referer",
+        "size",
+        "target",
+        "user_agent",
+        "version",
+    )
 
-    def __init__(self, method: bytes, target: bytes, minor: int, host: bytes, fields: Fields) -> None:
+    def __init__(self, method: bytes, target: bytes, minor: int, host: bytes, fields: Fields, size: int) -> None:
+        #: Bytes on the wire, the blank line included.
+        self.size = size
         self.method = method
         self.target = target
         self.minor = minor
@@ -164,7 +177,7 @@ def parse_request(head: bytes) -> RequestHead:
         host, target = _other_target(method, target, host)
     if (b"." in target or b"%" in target) and _DOT_SEGMENT.search(target.partition(b"?")[0]):
         raise BadHead(400, "dot segment in the path")
-    return RequestHead(method, target, minor, host, fields)
+    return RequestHead(method, target, minor, host, fields, len(head) + 2)
 
 
 @lru_cache(_KEPT_LINES)

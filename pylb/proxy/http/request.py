@@ -12,6 +12,7 @@ from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader, encode_chunk, encode_last_chunk
 from pylb.proxy.http.exchange import Exchange
+from pylb.proxy.http.forwarded import own_host
 from pylb.proxy.http.head import BadHead, ResponseHead
 from pylb.proxy.http.headers import UPGRADE_LINES, framing_line, response_start
 from pylb.proxy.http.pages import page
@@ -30,8 +31,7 @@ class ClientRequest:
 
     __slots__ = ("_ask", "_body", "_body_size", "_connection", "_exchange", "_framing", "_keep", "_record")
 
-    def __init__(self, connection: ClientConnection, ask: Ask, size: int) -> None:
-        """`size` is the head's, on the wire."""
+    def __init__(self, connection: ClientConnection, ask: Ask) -> None:
         self._connection = connection
         self._ask = ask
         #: The body while it has not ended, and how much of it has come.
@@ -44,7 +44,7 @@ class ClientRequest:
         factory = connection.factory
         record = self._record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
         record.asked = ask.head
-        record.bytes_received = size
+        record.bytes_received = ask.head.size
 
     # From the connection.
 
@@ -61,7 +61,7 @@ class ClientRequest:
             return
         record, head = self._record, ask.head
         record.pool = ask.upstream.name
-        message = ask.message(connection.forwarded.lines(head), head.host or connection.own_host())
+        message = ask.message(connection.forwarded.lines(head), head.host or own_host(connection.transport))
         self._exchange = Exchange(self, record, ask, message)
         self._exchange.start()
 
@@ -160,6 +160,7 @@ class ClientRequest:
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
             self._write(encode_last_chunk(trailers))
+        self._exchange = None  # Each would hold the other until the garbage is looked for.
         self._log()
         self._connection.finished(self._keep)
 

@@ -1,8 +1,9 @@
 """What a server is told about the client."""
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
+from pylb.proxy.http.forwarded import Forwarded, TrustedProxies, own_host
 from pylb.proxy.http.head import parse_request
 
 CLAIMS = (
@@ -42,6 +43,20 @@ class ForwardedTests(SynchronousTestCase):
                 lines(trusted, b"", b"GET / HTTP/1.0", b""),
                 b"X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: http\r\n",
             )
+
+
+class At:
+    """A transport at an address."""
+
+    def __init__(self, address):
+        self.getHost = lambda: address
+
+
+class OwnHostTests(SynchronousTestCase):
+    def test_address(self):
+        """A request that names no host is told the address it came to, and on a Unix socket "localhost"."""
+        at = [IPv4Address("TCP", "10.0.0.1", 80), IPv6Address("TCP", "::1", 8080), UNIXAddress("/run/a")]
+        self.assertEqual([own_host(At(address)) for address in at], [b"10.0.0.1:80", b"[::1]:8080", b"localhost"])
 
 
 class TrustedProxiesTests(SynchronousTestCase):
