@@ -129,7 +129,7 @@ class ClientConnection(Protocol):
 
     def drain(self) -> None:
         """Close now if nothing runs; what runs is answered with `Connection: close`."""
-        if not (self._closing or self._request is not None or self._reader.started or self._pending):
+        if not (self._closing or self._request is not None or self._reader.begun or self._pending):
             self._close()
 
     def abort(self) -> None:
@@ -205,7 +205,7 @@ class ClientConnection(Protocol):
 
     def _take_head(self) -> None:
         data, self._pending = self._pending, b""
-        ask = None if self._reader.started else self.factory.known.get(data)
+        ask = None if self._reader.begun else self.factory.known.get(data)
         if ask is None:
             ask = self._read_head(data)
             if ask is None:
@@ -231,7 +231,7 @@ class ClientConnection(Protocol):
 
     def _head_begins(self) -> None:
         """The whole head must come in time; for the first one that began with the connection."""
-        if self._idle and self._reader.started:
+        if self._idle and self._reader.begun:
             self._idle = False
             self._deadline.set(self.factory.spec.client_header_timeout)
 
@@ -278,7 +278,7 @@ class ClientConnection(Protocol):
             self._request.stop(408)
         elif self._request is not None:
             pass  # It was set for something that is over: the client has nothing to do until it is answered.
-        elif self._reader.started:
+        elif self._reader.begun:
             self._refuse(408)
         else:
             self._close()

@@ -18,23 +18,19 @@ _EMPTY_LINES = re.compile(rb"\A(?:\r\n){1,16}")
 class HeadReader:
     """Bytes of the next head."""
 
-    __slots__ = ("_buffer", "_line_seen")
+    __slots__ = ("_line_seen", "begun")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        #: What has come of a head that is not whole.
+        self.begun = b""
         self._line_seen = False
-
-    @property
-    def started(self) -> bool:
-        """Whether a head has begun and is not whole."""
-        return bool(self._buffer)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """The head without its blank line, once it is whole, and what came behind it; raises BadHead."""
         searched = 0
-        if self._buffer:
-            searched = max(0, len(self._buffer) - 3)
-            data, self._buffer = self._buffer + data, b""
+        if self.begun:
+            searched = max(0, len(self.begun) - 3)
+            data, self.begun = self.begun + data, b""
         if data.startswith(b"\r"):
             data, searched = self._without_empty_lines(data), 0
         end = data.find(b"\r\n\r\n", searched)
@@ -42,7 +38,7 @@ class HeadReader:
             self._line_seen = False
             return data[: end + 2], data[end + 4 :]
         self._check(data)
-        self._buffer = data
+        self.begun = data
         return None
 
     def _check(self, data: bytes) -> None:

@@ -33,8 +33,8 @@ class HeadReaderTests(SynchronousTestCase):
     def test_one_after_another(self):
         """A reader is used for all heads of a connection."""
         reader = RequestReader()
-        self.assertEqual((reader.feed(HEAD + b"\r\n" + HEAD), reader.started), ((HEAD, HEAD), False))
-        self.assertEqual((reader.feed(HEAD), reader.started), (None, True))
+        self.assertEqual((reader.feed(HEAD + b"\r\n" + HEAD), reader.begun), ((HEAD, HEAD), b""))
+        self.assertEqual((reader.feed(HEAD), reader.begun), (None, HEAD))
         self.assertEqual(reader.feed(b"\r\n"), (HEAD, b""))
 
     def test_empty_lines_before(self):
