@@ -20,10 +20,14 @@ __all__ = ["LINGER", "Connection", "Connections", "peer_of", "set_options"]
 LINGER = 5.0
 
 
+# A tuple: isinstance makes a union anew each time.
+_INTERNET = (IPv4Address, IPv6Address)
+
+
 def peer_of(transport: ITransport) -> tuple[str, int | None]:
     """The address and port of whoever is at the other end; ("unix:", None) for a Unix socket."""
     peer = transport.getPeer()
-    if isinstance(peer, IPv4Address | IPv6Address):
+    if isinstance(peer, _INTERNET):
         return peer.host, peer.port
     return "unix:", None
 
@@ -31,7 +35,7 @@ def peer_of(transport: ITransport) -> tuple[str, int | None]:
 def set_options(transport: Any, *, nodelay: bool, keepalive: bool) -> None:
     """Set TCP_NODELAY and SO_KEEPALIVE, whichever is asked for, if there is TCP at the bottom of `transport`."""
     # Interfaces do not tell: Twisted's Unix transports claim to be TCP, and its TLS over TCP does not.
-    if isinstance(transport.getPeer(), IPv4Address | IPv6Address) and hasattr(transport, "setTcpNoDelay"):
+    if isinstance(transport.getPeer(), _INTERNET) and hasattr(transport, "setTcpNoDelay"):
         if nodelay:
             transport.setTcpNoDelay(True)
         if keepalive:

@@ -249,6 +249,24 @@ class DeadlineTests(TestCase):
         server.send(HELLO)
         await client.until(b"hello")
 
+    async def test_no_deadline_behind_a_body(self):
+        """Nor has one whose body is whole, however long that took; the next request has its own time."""
+        backend = Backend(self)
+        rig = Rig(self, backend, read_timeout=1000)
+        client = await rig.ask(POST + b"01234")
+        server = await backend.accepted()
+        await server.until(b"01234")
+        rig.time.advance(29)
+        client.send(b"56789")
+        await server.until(b"56789")
+        rig.time.advance(900)
+        await turns(3)
+        server.send(HELLO)
+        await client.until(b"hello")
+        rig.time.advance(59)
+        await turns(3)
+        self.assertIsNone(client.reason)
+
 
 def reachable_bytes(roots):
     """How many bytes these objects of pylb hold, by whatever way."""
