@@ -64,6 +64,8 @@ class Supervisor(Service):
         #: Fires with None once all workers accept clients, fails if one cannot.
         self.ready: Deferred[None] = Deferred()
         self._clock = clock
+        #: Whether all have served for the first time.
+        self._has_served = False
         # What is wrong is found by making one of those that the workers are going to have.
         LoadBalancer(replace(config, access_log=None), reactor, clock, Inherited([], None))
         self._estate = Estate(config)
@@ -130,6 +132,7 @@ class Supervisor(Service):
         self._pass_on(self._rota.came(child.number))
         if not self.ready.called and all(child.serves for child in self._children.values()):
             announce(self.config, self._estate.rows[0], capacity(self.config, descriptor_limit()))
+            self._has_served = True
             self.ready.callback(None)
 
     def went(self, child: Child, reason: str) -> None:
@@ -138,9 +141,9 @@ class Supervisor(Service):
         self._estate.board.rows[child.number - 1].clear()
         if not self.running:
             self._end_if_alone()
-        elif self.ready.called:
+        elif self._has_served:
             self._replace(child, reason)
-        else:
+        elif not self.ready.called:
             self.ready.errback(WorkerEnded(f"worker {child.number} ended before it served: {reason}"))
 
     def _begin(self) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
+import trustme
+from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.backends import Peer, until
-from tests.functional.rig import EchoRig, Program, all_at_once, ask_http, ask_tcp, ask_udp, free_port, refuses
+from tests.functional.rig import READY, EchoRig, Program, all_at_once, ask_http, ask_tcp, ask_udp, free_port, refuses
 
 #: A worker is killed that gives no sign of life for a second.
 IMPATIENT = "import pylb.workers.supervisor; pylb.workers.supervisor.BEAT = 0.2\n"
@@ -38,6 +42,12 @@ def gone(pid: int) -> bool:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return True
+
+
+def end(pid: int) -> None:
+    """Kill a process that is still there."""
+    if not gone(pid):
+        os.kill(pid, signal.SIGKILL)
 
 
 class Late(Resource):
@@ -199,6 +209,66 @@ class DeathTests(WorkersRig):
         client.transport.loseConnection()
         self.assertEqual(await program.ended(), -signal.SIGKILL)
         await until(lambda: all(map(gone, workers(program.said).values())))
+
+
+class DaemonTests(WorkersRig):
+    async def test_daemon(self) -> None:
+        """From any folder; the workers are told by the process that the pidfile names."""
+        port = free_port()
+        self.configure(**self.echo(port, workers=2))
+        (self.folder / "run").mkdir()
+        log = self.folder / "run" / "twistd.log"
+        program = self.run_twistd(
+            "--pidfile", str(self.folder / "pid"), "--logfile", str(log), "-d", "run", "pylb", "--config", "lb.yaml"
+        )
+        self.assertEqual(await program.ended(), 0, program.said)
+        pid = int((self.folder / "pid").read_text())
+        self.addCleanup(end, pid)
+        await until(lambda: re.search(READY, log.read_text()))
+        (await self.client(port)).transport.loseConnection()
+        pids = workers(log.read_text())
+        os.kill(pids[1], signal.SIGKILL)
+        await until(lambda: workers(log.read_text())[1] != pids[1])
+        (await self.client(port)).transport.loseConnection()
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: gone(pid) and all(map(gone, workers(log.read_text()).values())))
+        self.assertNotIn("Traceback", log.read_text())
+
+    async def test_privileges(self) -> None:
+        """Workers have those of the user that twistd sheds to; certificates, keys and the log are there already."""
+        if (
+            os.getuid()
+            or subprocess.run(["sh", "-c", f"exec {sys.executable} -m twisted --version"], user=65534).returncode
+        ):
+            raise SkipTest("only root can shed privileges, and only for somebody who can run Python")
+        port = free_port()
+        pair = trustme.CA().issue_cert("lb.test")
+        pair.private_key_and_cert_chain_pem.write_to_path(self.folder / "site.pem")
+        (self.folder / "site.pem").chmod(0o600)
+        self.folder.chmod(0o700)
+        config = self.echo(port, workers=2, access_log={"path": "access.log"})
+        config["listeners"]["echo"]["tls"] = {"certificates": [{"cert": "site.pem", "key": "site.pem"}]}
+        path = self.configure(**config)
+        program = self.run_twistd("-n", "--pidfile=", "--uid=65534", "--gid=65534", "pylb", "--config", str(path))
+        await program.says(READY)
+        for _ in range(2):
+            await self.dies(program, 1)
+            for pid in workers(program.said).values():
+                status = Path(f"/proc/{pid}/status").read_text()
+                self.assertRegex(status, r"(?m)^Uid:(\t65534){4}$")
+                self.assertRegex(status, r"(?m)^Gid:(\t65534){4}$")
+            endpoint = wrapClientTLS(
+                ssl.CertificateOptions(verify=False), TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+            )
+            for _ in range(10):
+                client = await connectProtocol(endpoint, Peer())
+                client.transport.write(b"hello")
+                await client.hears(b"hello")
+                client.transport.loseConnection()
+                await until(lambda: client.lost)  # noqa: B023
+        await self.end_all(program)
+        # What a worker has not written yet dies with it.
+        self.assertGreaterEqual(len((self.folder / "access.log").read_text().splitlines()), 10)
 
 
 class SignalTests(WorkersRig):

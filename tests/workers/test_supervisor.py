@@ -169,8 +169,12 @@ class StartTests(Supervised):
             for number in serving:
                 self.started[number].come()
             self.started[1].go()
+            if not serving:
+                self.started[0].come()
             self.started[0].go()
             self.failureResultOf(made.ready, WorkerEnded)
+            self.reactor.advance(100)
+            self.assertEqual(self.numbers(), [1, 2])
 
     def test_cannot_be_started(self) -> None:
         """By an error of the system, at the start or later."""
