@@ -164,8 +164,9 @@ class Health:
         # A server that nothing ejects here may be ejected by a worker that knows others.
         self.retry_at = retry_at if self.epoch % 2 and self.max_fails else None
         if latest[:3] > known:
-            # So that it outlives the worker that it is from.  The trials of others do not come here: they may be given up.
-            self._publish()
+            # So that it outlives the worker that it is from.  Of another's trial, which may be given up, nothing is kept.
+            pause = latest.failed_at + self.fail_timeout
+            self.shared.publish(latest._replace(retry_at=min(latest.retry_at, pause)))
         if self.ejected is was_ejected:
             return Change.NOTHING
         return Change.EJECTED if self.ejected else Change.RECOVERED

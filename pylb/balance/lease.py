@@ -38,6 +38,7 @@ class Lease:
         #: Whether its time is to be measured still.
         self._waits = pool.metric != ""
         server.active += 1
+        server.held[0] += 1
         server.picked += 1
         if self._waits:
             server.waiting += 1
@@ -88,6 +89,7 @@ class Lease:
         self._released = True
         server = self.server
         server.active -= 1
+        server.held[0] -= 1
         if self._waits:
             self._wait_no_more()
         if server.health.retry_at is not None and not self.judged:

@@ -13,15 +13,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from heapq import heappop, heappush
 from math import inf
 from random import Random
 from typing import Protocol
 
+from pylb.balance.colleagues import Colleagues
 from pylb.balance.health import CALM, Change
 from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools, at_once
 from pylb.balance.request import Request, compile_key, network
+from pylb.balance.returns import Returns
 from pylb.balance.server import Checked, Server, Switch
 from pylb.balance.sticky import make_sticky
 from pylb.balance.tier import Tier
@@ -68,6 +69,7 @@ class Pool:
         observer: PoolObserver | None = None,
         random: Random | None = None,
         elsewhere: Elsewhere = at_once,
+        colleagues: Colleagues | None = None,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -76,6 +78,8 @@ class Pool:
         self.refused = 0
         self._clock = clock
         self._observer: PoolObserver = observer or Unobserved()
+        #: None in a single process.
+        self._colleagues = colleagues
         #: Which server a session belongs to; None if none belongs to any.
         self.sticky = make_sticky(spec)
         self._strict = spec.sticky is not None and spec.sticky.strict
@@ -88,11 +92,9 @@ class Pool:
         #: Whether the methods want to know of each change of load.
         self.watches_load = False
         self._tier_of: dict[Server, Tier] = {}
-        #: (when, number, server): when to look at an ejected server again; one entry for each of `_awaited`.
-        self._returns: list[tuple[float, int, Server]] = []
-        self._awaited: set[Server] = set()
-        self._next_return = inf
-        self._numbers = 0
+        self._returns = Returns()
+        #: When to look at servers that were ejected, or at colleagues.
+        self._next_look = inf
         #: Whether somebody has been served before the present servers came.
         self._served = False
         self._refused_at = -inf
@@ -113,9 +115,10 @@ class Pool:
         self._tier_of = {server: backups if server.spec.backup else primaries for server in servers}
         if self.sticky is not None:
             self.sticky.use(servers)
-        self._returns = []
-        self._awaited = set()
-        self._next_return = inf
+        self._returns = Returns()
+        if self._colleagues is not None:
+            self._colleagues.enroll(self, servers)
+        self._schedule()
         now = self._clock()
         mandatory = any(check.mandatory for check in self.spec.health_check)
         for server in servers:
@@ -202,8 +205,8 @@ class Pool:
         go on with it.
         """
         now = self._clock()
-        if now > self._next_return:
-            self._bring_back(now)
+        if now > self._next_look:
+            self._look(now)
         tried = () if after is None else (*after.tried, after.server)
         bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
         if bound and self._strict:
@@ -212,23 +215,37 @@ class Pool:
             server = self._bound(bound, tier, tried, now) if bound else None
             if server is not None:
                 return self._give(server, tried, now)
-            if tier.usable and (not tried or tier.offers(tried)):
-                return self._give(tier.choose(request, tried, now), tried, now)
+            while tier.usable and (not tried or tier.offers(tried)):
+                server = tier.choose(request, tried, now)
+                if self._colleagues is None or self._has_room(server, now):
+                    return self._give(server, tried, now)
         raise self._refuse(now, after)
 
     def _bound(self, bound: Collection[Server], tier: Tier, tried: Collection[Server], now: float) -> Server | None:
         """The first of `bound` that is of this tier and can serve."""
-        mine = (server for server in bound if server.spec.backup is tier.backup and server not in tried)
-        return next((server for server in mine if server.available(now, bound=True)), None)
+        mine = [server for server in bound if server.spec.backup is tier.backup]
+        return self._first_of(mine, tried, now)
 
     def _own(self, bound: Collection[Server], tried: Collection[Server], now: float) -> Server:
         """The first of `bound` that can serve, backup or not; nobody else will do."""
-        for server in bound:
-            if server not in tried and server.available(now, bound=True):
-                return server
+        server = self._first_of(bound, tried, now)
+        if server is not None:
+            return server
         self.refused += not tried
         states = ", ".join(f"{server.name} {server.state(now)}" for server in bound)
         raise NoServerAvailable(f"pool {self.name}: the session's own server {states}")
+
+    def _first_of(self, bound: Iterable[Server], tried: Collection[Server], now: float) -> Server | None:
+        for server in bound:
+            if server not in tried and self._has_room(server, now) and server.available(now, bound=True):
+                return server
+        return None
+
+    def _has_room(self, server: Server, now: float) -> bool:
+        """Whether other workers have left room for a lease of `server`."""
+        if server.spec.max_conns and self._colleagues is not None and self._colleagues.recount(self, server):
+            self.load_changed(server, now)
+        return not server.full
 
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
@@ -263,6 +280,7 @@ class Pool:
     def failed(self, lease: Lease, reason: str) -> None:
         """A lease has its verdict."""
         now, server = self._clock(), lease.server
+        self.catch_up(server, now)
         health = server.health
         fails = health.fails
         change = health.failed(lease.epoch, now)
@@ -276,6 +294,7 @@ class Pool:
     def succeeded(self, lease: Lease) -> None:
         """A lease has its verdict, of a server that had failed."""
         now, server = self._clock(), lease.server
+        self.catch_up(server, now)
         change = server.health.succeeded(lease.epoch, lease.picked)
         if change is Change.RECOVERED and server.health.max_fails:
             self._start_slowly(server, now)
@@ -299,6 +318,22 @@ class Pool:
             self._refresh(server, self._clock())
         elif self.watches_load:
             self._tier_of[server].refresh_load(server)
+
+    # What other workers tell.
+
+    def load_changed(self, server: Server, now: float) -> None:
+        """They gave or released leases of `server`, which are in its `active` already."""
+        if server.spec.max_conns:
+            self._refresh(server, now)
+        if self.watches_load and server.usable:
+            self._tier_of[server].refresh_load(server)
+
+    def catch_up(self, server: Server, now: float) -> None:
+        """They know something new of the health of `server`.  It is their news: the observer here hears nothing of it."""
+        if server.health.shared is not None:
+            if server.health.catch_up() is Change.RECOVERED:
+                self._start_slowly(server, now)
+            self._settle(server, now)
 
     # What becomes of servers.
 
@@ -324,19 +359,22 @@ class Pool:
         """Tell the method of a change, and remember when the server may be tried again."""
         self._refresh(server, now)
         due = server.health.retry_at
-        if due is not None and now <= due and server not in self._awaited:
-            self._awaited.add(server)
-            self._numbers += 1
-            heappush(self._returns, (due, self._numbers, server))
-            self._next_return = self._returns[0][0]
+        if due is not None and now <= due:
+            self._returns.expect(server, due)
+            self._next_look = min(self._next_look, due)
 
-    def _bring_back(self, now: float) -> None:
-        """Look at every server whose time has come; whose pause was extended meanwhile is looked at again later."""
-        while self._returns and now > self._returns[0][0]:
-            server = heappop(self._returns)[2]
-            self._awaited.remove(server)
+    def _look(self, now: float) -> None:
+        """See what time has brought."""
+        if self._colleagues is not None and now > self._colleagues.due:
+            self._colleagues.look(now)
+        for server in self._returns.due(now):
             self._settle(server, now)
-        self._next_return = self._returns[0][0] if self._returns else inf
+        self._schedule()
+
+    def _schedule(self) -> None:
+        self._next_look = self._returns.next
+        if self._colleagues is not None:
+            self._next_look = min(self._next_look, self._colleagues.due)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {sum(tier.usable for tier in self._tiers)} of {len(self.servers)} usable>"
@@ -347,10 +385,11 @@ def make_pool(
     clock: Callable[[], float],
     observer: PoolObserver | None = None,
     elsewhere: Elsewhere = at_once,
+    colleagues: Colleagues | None = None,
 ) -> Pool:
     """A pool of the servers as they are written.
 
     A host name is one server that is missing until it has been looked up (pylb.proxy.resolve).
     """
     servers = [Server(server, missing=not server.address.is_literal) for server in spec.servers]
-    return Pool(spec, servers, clock, observer, elsewhere=elsewhere)
+    return Pool(spec, servers, clock, observer, elsewhere=elsewhere, colleagues=colleagues)

@@ -24,14 +24,16 @@ Times are those of the system's monotonic clock, which is the same for all proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import compress, count
+from operator import ne
 from struct import Struct
 from typing import Final
 
 from pylb.balance.health import Note
 from pylb.model import PoolSpec
 
-__all__ = ["VERSION", "Row", "Scoreboard", "places_for"]
+__all__ = ["VERSION", "Reading", "Row", "Scoreboard", "places_for"]
 
 VERSION: Final = 1
 _MAGIC: Final = int.from_bytes(b"pylb row", "big")
@@ -39,9 +41,12 @@ _CELL: Final = 8
 #: Bytes of the header and of the head of a row; bytes of a record.
 _HEAD: Final = 64
 _RECORD: Final = 64
+#: Bytes that are compared at once.
+_BLOCK: Final = 1024
 #: Addresses for which there is room if a server is given by a host name.
 _OF_A_NAME: Final = 16
 
+_one = Struct("q")
 _header = Struct("qqqq")
 _note = Struct("qqqdd")
 
@@ -134,15 +139,68 @@ class Row:
         """Let the others know."""
         _note.pack_into(self._records, place * _RECORD + _CELL, *note)
 
-    def leases_now(self) -> memoryview:
-        """The cells of the leases of all places in use, as bytes."""
+    def cells_of_leases(self) -> memoryview:
+        """Those of all places in use, as bytes."""
         return self._memory[_HEAD : _HEAD + self.used * _CELL]
 
-    def records_now(self) -> memoryview:
-        """The records of all places in use, as bytes."""
+    def cells_of_records(self) -> memoryview:
+        """Those of all places in use, as bytes."""
         return self._records[: self.used * _RECORD]
 
     def clear(self) -> None:
         """Forget what a worker that has died has told; nobody may write here meanwhile."""
         self._heartbeat[0] = 0.0
         self._memory[_HEAD:] = bytes(len(self._memory) - _HEAD)
+
+
+class Reading:
+    """A row, and what was read there last: at first, nothing."""
+
+    __slots__ = ("_leases", "_records", "row")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        # A bytearray compares itself with other memory without a copy, and at once.
+        self._leases = bytearray()
+        self._records = bytearray()
+
+    def leases(self, place: int) -> int:
+        """The leases in that place when they were read last."""
+        return _cell(self._leases, place) if place * _CELL < len(self._leases) else 0
+
+    def recount(self, place: int) -> int:
+        """How many more leases there are in that place, which was read before."""
+        now = self.row.leases[place]
+        more = now - self.leases(place)
+        _one.pack_into(self._leases, place * _CELL, now)
+        return more
+
+    def read_leases(self) -> Iterable[tuple[int, int]]:
+        """The places where the number of leases has changed, and by how much."""
+        if self._leases == (cells := self.row.cells_of_leases()):
+            return []
+        old, self._leases = self._leases, bytearray(cells)
+        old = old.ljust(len(self._leases), b"\0")
+        return [(place, _cell(self._leases, place) - _cell(old, place)) for place in _differences(old, self._leases)]
+
+    def read_records(self) -> Iterable[int]:
+        """The places where the key or the note has changed."""
+        if self._records == (cells := self.row.cells_of_records()):
+            return []
+        old, self._records = self._records, bytearray(cells)
+        old = old.ljust(len(self._records), b"\0")
+        return {cell * _CELL // _RECORD for cell in _differences(old, self._records)}
+
+
+def _cell(cells: bytearray, number: int) -> int:
+    value: int = _one.unpack_from(cells, number * _CELL)[0]
+    return value
+
+
+def _differences(old: bytearray, new: bytearray) -> Iterator[int]:
+    """Which cells of the two differ."""
+    for start in range(0, len(new), _BLOCK):
+        before, after = old[start : start + _BLOCK], new[start : start + _BLOCK]
+        if before != after:
+            different = map(ne, memoryview(before).cast("q"), memoryview(after).cast("q"))
+            yield from compress(count(start // _CELL), different)

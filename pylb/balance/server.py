@@ -8,6 +8,7 @@ straight line until it has its weight (`warmth`).
 
 from __future__ import annotations
 
+from collections.abc import MutableSequence
 from typing import Literal
 
 from pylb.balance.health import Health
@@ -39,6 +40,7 @@ class Server:
         "checked",
         "failures",
         "health",
+        "held",
         "missing",
         "name",
         "picked",
@@ -59,8 +61,9 @@ class Server:
         self.switch: Switch = "down" if spec.down else "drain" if spec.drain else "up"
         self.health = Health(spec.max_fails, spec.fail_timeout)
         self.checked: Checked = "passed"
-        #: Leases held now.
+        #: Leases held now, by all workers as far as this one knows, and in one cell those of this one.
         self.active = 0
+        self.held: MutableSequence[int] | memoryview = [0]
         #: Those of them whose time is to be measured still, and the sum of the moments at which they were given.
         self.waiting = 0
         self.began = 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from pylb.balance.colleagues import Colleagues
 from pylb.balance.health import Change
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
@@ -56,14 +57,21 @@ class Heard:
 class Bench:
     """A pool on its own clock, driven by one-letter names."""
 
-    def __init__(self, *servers: Server, balance: str | Balance = "round_robin") -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        *servers: Server,
+        balance: str | Balance = "round_robin",
+        clock: Clock | None = None,
+        colleagues: Colleagues | None = None,
+        name: str = "web",
+    ) -> None:
+        self.clock = clock or Clock()
         self.heard = Heard()
         # No server: what the specs say is in the servers already.
         spec = PoolSpec(
-            name="web", servers=(), balance=balance if isinstance(balance, Balance) else Balance(method=balance)
+            name=name, servers=(), balance=balance if isinstance(balance, Balance) else Balance(method=balance)
         )
-        self.pool = Pool(spec, servers, self.clock.seconds, self.heard)
+        self.pool = Pool(spec, servers, self.clock.seconds, self.heard, colleagues=colleagues)
 
     def server(self, letter: str) -> Server:
         return next(server for server in self.pool.servers if host(server) == letter)

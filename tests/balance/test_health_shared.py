@@ -140,6 +140,18 @@ class SharedTests(SynchronousTestCase):
         self.two.catch_up()
         self.assertEqual((self.two.allows(111.5), self.two.ejected), (True, True))
 
+    def test_trial_abandoned_that_was_all_one_knew(self) -> None:
+        """The same if the other worker hears of the ejection and of the trial in one breath."""
+        for _ in range(2):
+            self.one.failed(0, 100.0)
+        self.one.trial_started(111.0)
+        self.two.catch_up()
+        during = self.two.allows(111.5)
+        self.one.abandoned(1, picked=111.0)
+        for health in (self.one, self.two):
+            health.catch_up()
+        self.assertEqual((during, self.one.allows(111.5), self.two.allows(111.5)), (False, True, True))
+
     def test_worker_died(self) -> None:
         """The ejection outlives the worker that made it, its trial does not."""
         self.eject()

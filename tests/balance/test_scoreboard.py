@@ -130,9 +130,9 @@ class RowTests(SynchronousTestCase):
 
     def test_cleared_is_seen(self) -> None:
         """Who reads the places in use sees them empty: they are in use as before."""
-        before = len(self.rows[0].leases_now()), len(self.rows[0].records_now())
+        before = len(self.rows[0].cells_of_leases()), len(self.rows[0].cells_of_records())
         self.rows[0].clear()
-        self.assertEqual((len(self.rows[0].leases_now()), len(self.rows[0].records_now())), before)
+        self.assertEqual((len(self.rows[0].cells_of_leases()), len(self.rows[0].cells_of_records())), before)
 
     def test_left(self) -> None:
         """A place that was left holds nothing, those beside it what they held."""
@@ -145,7 +145,7 @@ class RowTests(SynchronousTestCase):
 
     def test_in_use(self) -> None:
         """Who reads the others reads only the places that were ever taken."""
-        self.assertEqual((len(self.rows[0].leases_now()), len(self.rows[0].records_now())), (2 * 8, 2 * 64))
+        self.assertEqual((len(self.rows[0].cells_of_leases()), len(self.rows[0].cells_of_records())), (2 * 8, 2 * 64))
         self.rows[0].leave(1)
         self.rows[0].take(0, key=3)
         self.assertEqual(self.rows[0].used, 2)
