@@ -3,8 +3,8 @@
     python bench/pick.py [METHOD ...]
 
 The best of several runs on this machine, in this process; every server is usable, weights 1, 2 and 3 are mixed, and so are
-the times that servers need.  Beside that: nginx's round_robin and least_conn, which walk through all servers, written in
-Python as plainly as can be.
+the times that servers need.  Beside that: two workers that share a scoreboard, a request of each in turn; and nginx's
+round_robin and least_conn, which walk through all servers, written in Python as plainly as can be.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from time import monotonic, perf_counter
 # A checkout measures itself, wherever it is and whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pylb.balance.colleagues import Colleagues
 from pylb.balance.methods import IWatchesTime
 from pylb.balance.methods.least_time import LeastTime
 from pylb.balance.methods.random import RandomTwoByTime
 from pylb.balance.pool import Pool
+from pylb.balance.scoreboard import Scoreboard
 from pylb.balance.server import Server
 from pylb.model import Balance, InetAddress, PoolSpec, ServerSpec
 
@@ -100,8 +102,18 @@ def fewest(peers: list[Peer]) -> Peer:
 LOOPS = {"nginx's loop: round_robin": smooth, "nginx's loop: least_conn": fewest}
 
 
-def make_pool(balance: Balance, count: int) -> Pool:
-    return Pool(PoolSpec(name="bench", servers=(), balance=balance), make_servers(count), monotonic)
+def make_pool(balance: Balance, count: int, colleagues: Colleagues | None = None) -> Pool:
+    spec = PoolSpec(name="bench", servers=(), balance=balance)
+    return Pool(spec, make_servers(count), monotonic, colleagues=colleagues)
+
+
+def make_pools(balance: Balance, count: int, workers: int) -> list[Pool]:
+    """As they are in so many workers."""
+    if workers == 1:
+        return [make_pool(balance, count)]
+    memory = memoryview(bytearray(Scoreboard.size(workers, count)))
+    board = Scoreboard.lay_out(memory, workers, count)
+    return [make_pool(balance, count, Colleagues(board, row)) for row in range(workers)]
 
 
 def spread_times(pool: Pool) -> None:
@@ -125,16 +137,18 @@ def best_of(runs: int, run: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def pool_cost(balance: Balance, size: int) -> float:
-    pool = make_pool(balance, size)
-    spread_times(pool)
+def pool_cost(balance: Balance, size: int, workers: int = 1) -> float:
+    pools = make_pools(balance, size, workers)
+    for pool in pools:
+        spread_times(pool)
     requests = [Number(number) for number in range(REQUESTS)]
 
     def run() -> None:
         for request in requests:
-            pool.acquire(request).release()
+            for pool in pools:
+                pool.acquire(request).release()
 
-    return best_of(RUNS, run) / REQUESTS * 1e6
+    return best_of(RUNS, run) / REQUESTS / workers * 1e6
 
 
 def loop_cost(choose: Callable[[list[Peer]], Peer], size: int) -> float:
@@ -162,6 +176,8 @@ def main(*asked: str) -> None:
         if not asked or balance.method in asked:
             made = best_of(2, lambda: make_pool(balance, SIZES[-1]))  # noqa: B023
             print(row(name, [pool_cost(balance, size) for size in SIZES], made), flush=True)
+    if not asked or "least_conn" in asked:
+        print(row("least_conn, two workers", [pool_cost(WAYS["least_conn"], size, workers=2) for size in SIZES]))
     for name, choose in LOOPS.items():
         if not asked or name.split()[-1] in asked:
             print(row(name, [loop_cost(choose, size) for size in SIZES]), flush=True)
