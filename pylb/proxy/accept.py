@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pylb.proxy.transport import Address, Stream, Streams, address_of
+from pylb.proxy.transport import Address, Streams, address_of, make_stream
 
 __all__ = ["StreamPort", "UnixPort"]
 
@@ -86,10 +86,8 @@ class StreamPort(tcp.Port):
     def _let_in(self, sock: socket.socket, where: Any) -> None:
         transport: Any = None
         try:
-            peer = address_of(self.addressFamily, where)
-            protocol: Any = self.factory.buildProtocol(peer)
-            transport = self._transport(sock, protocol, where, peer)
-            protocol.makeConnection(transport)
+            transport = self._transport(sock, where, address_of(self.addressFamily, where))
+            transport.protocol.makeConnection(transport)
         except Exception:
             _log.failure("{name} cannot serve a client", name=self.name)
             if transport is None:
@@ -97,12 +95,13 @@ class StreamPort(tcp.Port):
             else:
                 transport.connectionLost(Failure())
 
-    def _transport(self, sock: socket.socket, protocol: Any, where: Any, peer: Address) -> tcp.Connection:
+    def _transport(self, sock: socket.socket, where: Any, peer: Address) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
-            stream = Stream(sock, protocol, self.reactor, peer)
+            stream = make_stream(self.factory, sock, self.reactor, peer)
             stream.startReading()
             return stream
         self.sessionno += 1
+        protocol: Any = self.factory.buildProtocol(peer)
         return self.transport(sock, protocol, where, self, self.sessionno, self.reactor)
 
     def _run_short(self, error: OSError) -> None:

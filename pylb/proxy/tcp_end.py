@@ -17,6 +17,7 @@ from zope.interface import implementer
 from pylb.proxy import splice
 from pylb.proxy.dial import ServerSide
 from pylb.proxy.tls import TLSTransport
+from pylb.proxy.tls_stream import TLSStream
 
 if TYPE_CHECKING:
     from pylb.proxy.tcp import TcpFactory
@@ -104,7 +105,7 @@ class End(Protocol):
         """Whether the connection was lost by accident.  Twisted's own TLS does not tell a reset from a mere end."""
         if self.ended or isinstance(reason.value, ConnectionDone):
             return False
-        return isinstance(self.transport, TLSTransport) or not ISSLTransport.providedBy(self.transport)
+        return isinstance(self.transport, TLSStream | TLSTransport) or not ISSLTransport.providedBy(self.transport)
 
 
 @implementer(IHandshakeListener)

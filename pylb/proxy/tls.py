@@ -9,17 +9,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
-from weakref import WeakMethod
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
-from service_identity import CertificateError, VerificationError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -36,21 +32,17 @@ from zope.interface import implementer
 from pylb.balance.server import Server
 from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, UpstreamTLS
+from pylb.proxy.identity import Identity, ServerConnection, verify
+from pylb.proxy.tls_stream import TLSStream
+from pylb.proxy.transport import Address, IStreamFactory, Streams
 
-__all__ = ["CertificateRefused", "ClientTLS", "ServerTLS", "TLSTransport"]
+__all__ = ["ClientTLS", "ServerTLS", "TLSTransport"]
 
 _MIN_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _CIPHERS = b"HIGH:!aNULL:!MD5"
-#: What OpenSSL's commonest verification errors mean for a certificate (x509_vfy.h).
-_MISTRUST = {
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is signed by nobody else",
-    19: "is of an unknown authority",
-    20: "is of an unknown authority",
-    21: "is of an unknown authority",
-}
 _BUFFER_SIZE = 32 * 1024
+#: pyOpenSSL sets it and does not name it (ssl.h): a write would then be one record.
+_MODE_ENABLE_PARTIAL_WRITE = 1
 #: A fixed name for the session cache of every context; sessions are not shared between contexts.
 _SESSION_ID = b"pylb"
 
@@ -77,8 +69,14 @@ class ServerTLS:
         """What speaks TLS to clients for `factory`."""
         return _TLSFactory(self, False, factory, reactor)
 
+    def connection(self, sock: socket.socket | None) -> SSL.Connection:
+        """OpenSSL's side of a connection from a client."""
+        connection = SSL.Connection(self._first, sock)
+        connection.set_accept_state()
+        return connection
+
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
-        return SSL.Connection(self._first, None)
+        return self.connection(None)
 
     def _make_context(self, certificate: CertificateSpec, min_version: str) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -117,6 +115,8 @@ class ClientTLS:
         self._peers: dict[str, _Peer] = {}
         self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         _harden(self._context, "1.2")
+        if spec.verify:
+            self._context.set_verify(SSL.VERIFY_PEER, verify)
         if spec.ca is None:
             self._context.set_default_verify_paths()
         else:
@@ -127,59 +127,24 @@ class ClientTLS:
         name = self._spec.server_name or _host(server)
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._peers[name] = _Peer(self._context, name, self._spec.verify)
+            peer = self._peers[name] = _Peer(self._context, Identity(name))
         return _TLSFactory(peer, True, factory, reactor)
-
-
-class CertificateRefused(Exception):
-    """What a server showed is not to be believed."""
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Peer:
-    """A server, known by the name that its certificate must bear (unless nobody wants to know)."""
+    """A server as connections to it are made."""
 
-    def __init__(self, context: SSL.Context, name: str, verify: bool) -> None:
+    def __init__(self, context: SSL.Context, identity: Identity) -> None:
         self._context = context
-        self._name = name
-        self._verified = verify
-        self._sni: bytes | None = None
-        self._id: DNS_ID | IPAddress_ID
-        try:
-            self._id = IPAddress_ID(name)
-        except ValueError:
-            self._sni = name.encode("idna")
-            self._id = DNS_ID(self._sni.decode())
+        self._identity = identity
 
-    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        if self._sni is not None:
-            connection.set_tlsext_host_name(self._sni)
-        if self._verified:
-            # Weakly, or connection and protocol would keep each other alive.
-            told = WeakMethod(protocol.failVerification)
-            connection.set_verify(SSL.VERIFY_PEER, lambda _, *shown: self._verify(told, *shown))
-        return connection
+    def connection(self, sock: socket.socket | None) -> SSL.Connection:
+        """OpenSSL's side of a connection to it."""
+        return ServerConnection(self._context, sock, self._identity)
 
-    def _verify(self, told: WeakMethod, certificate: X509, code: int, depth: int, ok: int) -> bool:
-        try:
-            self._check(certificate, code, depth)
-        except Exception:
-            # Whatever it is: OpenSSL would make something else of it.
-            refuse = told()
-            if refuse is not None:
-                refuse(Failure())
-            return False
-        return True
-
-    def _check(self, certificate: X509, code: int, depth: int) -> None:
-        if code:
-            raise CertificateRefused(f"its certificate {_MISTRUST.get(code, f'was refused, X509 error {code}')}")
-        if depth == 0:
-            try:
-                verify_service_identity(extract_patterns(certificate), [self._id], [])
-            except (VerificationError, CertificateError) as error:
-                raise CertificateRefused(f"its certificate is not for {self._name}") from error
+    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        return self.connection(None)
 
 
 def _host(server: Server) -> str:
@@ -192,6 +157,7 @@ def _harden(context: SSL.Context, min_version: str) -> None:
     context.set_min_proto_version(_MIN_VERSIONS[min_version])
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_cipher_list(_CIPHERS)
 
 
@@ -217,6 +183,9 @@ class TLSTransport(TLSMemoryBIOProtocol):
         # If it is disconnecting it is we who close, perhaps over what was not TLS.
         if reason.check(ConnectionDone) and not self.transport.disconnecting:
             self._ended()
+        connection = self.getHandle()
+        if isinstance(connection, ServerConnection) and connection.refused is not None:
+            self.failVerification(Failure(connection.refused))
         super().connectionLost(reason)
 
     def _ended(self) -> None:
@@ -225,6 +194,17 @@ class TLSTransport(TLSMemoryBIOProtocol):
             protocol.readConnectionLost()
 
 
+@implementer(IStreamFactory)
 class _TLSFactory(TLSMemoryBIOFactory):
+    """Makes TLS for the protocols of another factory: streams of its own, and Twisted's TLS on all other transports."""
+
     # Not the one that gathers 64 kB before it writes: nobody would count them.
     protocol = TLSTransport
+
+    def __init__(self, creator: ServerTLS | _Peer, is_client: bool, factory: IProtocolFactory, reactor: IReactorTime):
+        super().__init__(creator, is_client, factory, reactor)
+        self._creator = creator
+
+    def make_stream(self, sock: socket.socket, reactor: Streams, peer: Address) -> TLSStream:
+        protocol = self.wrappedFactory.buildProtocol(peer)
+        return TLSStream(sock, protocol, reactor, peer, self._creator.connection(sock))

@@ -27,7 +27,7 @@ from twisted.internet.error import ConnectionAborted, UserError, getConnectError
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IWriteDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from pylb.proxy.pipes import Pipe, Pipes
 from pylb.proxy.poller import DONE, Poller, can_poll
@@ -35,7 +35,7 @@ from pylb.proxy.poller import DONE, Poller, can_poll
 if TYPE_CHECKING:
     from pylb.proxy.splice import Passage
 
-__all__ = ["Stream", "Streams", "address_of", "streams"]
+__all__ = ["IStreamFactory", "Stream", "Streams", "address_of", "make_stream", "streams"]
 
 #: A socket that takes nothing for now.
 _BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
@@ -44,6 +44,20 @@ _BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
 _RESET = struct.pack("ii", 1, 0)
 
 Address = IPv4Address | IPv6Address | UNIXAddress
+
+
+class IStreamFactory(Interface):
+    """A factory of protocols that speak through streams of its own."""
+
+    def make_stream(sock: socket.socket, reactor: Streams, peer: Address) -> Stream:
+        """A Stream for a connected socket and a new protocol of this factory."""
+
+
+def make_stream(factory: Any, sock: socket.socket, reactor: Streams, peer: Address) -> Stream:
+    """A stream for a connected socket, with a protocol that `factory` makes; somebody else sees to it that it is watched."""
+    if IStreamFactory.providedBy(factory):
+        return factory.make_stream(sock, reactor, peer)
+    return Stream(sock, factory.buildProtocol(peer), reactor, peer)
 
 
 def streams(reactor: Any, pipes: int = 0) -> Any:
@@ -104,6 +118,10 @@ class Stream(tcp.Connection):
         super().__init__(sock, protocol, reactor)
         self._peer = peer
         self.connected = 1
+
+    def begin(self) -> None:
+        """It is watched: tell the protocol."""
+        self.protocol.makeConnection(self)
 
     def getPeer(self) -> Address:
         return self._peer
@@ -218,7 +236,7 @@ class Stream(tcp.Connection):
         if self._queued:
             # Written after the connection was to be closed: Twisted sends that, too.
             self.stopReading()
-        else:
+        elif self._postLoseConnection() is not None:
             self.connectionLost(DONE)
 
 
@@ -253,11 +271,10 @@ class Connecting:
         if problem:
             self._fail(_explained(problem))
             return
-        protocol = self._factory.buildProtocol(self._peer)
-        sock, self._socket = self._socket, None
-        self._stream = Stream(sock, protocol, self._reactor, self._peer)
+        self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
+        self._socket = None
         self._reactor.hand_on(self, self._stream)
-        protocol.makeConnection(self._stream)
+        self._stream.begin()
 
     def connectionLost(self, reason: Failure) -> None:
         """The socket has an error, the reactor lets go, or the factory or its protocol has raised an exception."""
