@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -40,6 +41,8 @@ __all__ = ["ClientTLS", "ServerTLS", "TLSTransport"]
 
 _MIN_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _CIPHERS = b"HIGH:!aNULL:!MD5"
+#: Servers that are remembered; beyond, all are forgotten, which costs each a full handshake.
+_PEERS = 1024
 _BUFFER_SIZE = 32 * 1024
 #: pyOpenSSL sets it and does not name it (ssl.h): a write would then be one record.
 _MODE_ENABLE_PARTIAL_WRITE = 1
@@ -110,9 +113,11 @@ def _names(path: str) -> Iterator[str]:
 class ClientTLS:
     """TLS towards the servers of a pool.  Raises `OpenSSL.SSL.Error` when the authorities cannot be read."""
 
-    def __init__(self, spec: UpstreamTLS) -> None:
+    def __init__(self, spec: UpstreamTLS, clock: Callable[[], float] = time.monotonic) -> None:
         self._spec = spec
-        self._peers: dict[str, _Peer] = {}
+        self._clock = clock
+        #: By name and address: servers may have a name in common, but have no sessions in common.
+        self._peers: dict[tuple[str, object], _Peer] = {}
         self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         _harden(self._context, "1.2")
         if spec.verify:
@@ -125,9 +130,12 @@ class ClientTLS:
     def over(self, factory: IProtocolFactory, server: Server, reactor: IReactorTime) -> IProtocolFactory:
         """What speaks TLS to `server` for `factory`.  Raises ValueError for what cannot be a server's name."""
         name = self._spec.server_name or _host(server)
-        peer = self._peers.get(name)
+        key = name, server.address
+        peer = self._peers.get(key)
         if peer is None:
-            peer = self._peers[name] = _Peer(self._context, Identity(name))
+            if len(self._peers) >= _PEERS:
+                self._peers.clear()
+            peer = self._peers[key] = _Peer(self._context, Identity(name, self._clock))
         return _TLSFactory(peer, True, factory, reactor)
 
 

@@ -78,6 +78,11 @@ class TLSStream(Stream):
             self._read_waits = False
             super().pauseProducing()
 
+    def connectionLost(self, reason: Failure) -> None:
+        if self._ready and isinstance(self._tls, ServerConnection) and not self.disconnected:
+            self._tls.over()
+        super().connectionLost(reason)
+
     # What comes.
 
     def doRead(self) -> Exception | None:

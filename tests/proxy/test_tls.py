@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from pathlib import Path
 
 import trustme
@@ -12,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -259,6 +261,72 @@ class ClientSideTests(Exchanges, TLSCase):
         innermost(client.transport).loseConnection()
         await until(lambda: server.lost)
         self.assertTrue(server.clean)
+
+
+class Typist(ProcessProtocol):
+    """Somebody at the keyboard of a program."""
+
+    def __init__(self) -> None:
+        self.shown = b""
+        self.ended = False
+
+    def outReceived(self, data: bytes) -> None:
+        self.shown += data
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: object) -> None:
+        self.ended = True
+
+    async def types(self, line: bytes, shows: bytes) -> None:
+        """Type a line and wait until something is shown."""
+        before = len(self.shown)
+        self.transport.write(line + b"\n")
+        await until(lambda: shows in self.shown[before:] or self.ended)
+
+
+class ByHandTests(TLSCase):
+    """What `openssl s_client` can be told to do in the middle of a connection."""
+
+    program = shutil.which("openssl")
+    if program is None:
+        skip = "there is no openssl"
+
+    async def serve(self) -> None:
+        self.server = await self.backend(echo)
+        await self.proxy(self.server, tls=self.server_tls())
+
+    async def typist(self, *options: str) -> Typist:
+        """One that is connected to the server and has its answer."""
+        typist = Typist()
+        where = f"{self.address.host}:{self.address.port}"
+        reactor.spawnProcess(typist, self.program, ["openssl", "s_client", "-connect", where, *options], env=None)
+        await typist.types(b"hello", b"hello\n")
+        return typist
+
+    async def test_new_keys(self) -> None:
+        """A client of TLS 1.3 may ask for new keys, again and again."""
+        await self.serve()
+        typist = await self.typist("-tls1_3")
+        for _ in range(2):
+            await typist.types(b"K", b"KEYUPDATE")
+            await typist.types(b"again", b"again\n")
+        await typist.types(b"Q", b"DONE")
+        await until(lambda: typist.ended)
+        await self.over()
+        self.assertEqual((bytes(self.server.peers[0].heard), len(self.server.peers)), (b"hello\nagain\nagain\n", 1))
+
+    async def test_no_second_handshake(self) -> None:
+        """One of TLS 1.2 that wants to negotiate anew is refused, gives up, and is closed; others do not notice."""
+        await self.serve()
+        other, typist = await self.typist("-tls1_2"), await self.typist("-tls1_2")
+        await typist.types(b"R", b"no renegotiation")
+        await until(lambda: typist.ended)
+        await until(lambda: len(self.connections) == 1)
+        await other.types(b"still there", b"still there\n")
+        await other.types(b"Q", b"DONE")
+        await until(lambda: other.ended)
+        self.assertIn(b"no renegotiation", typist.shown)
 
 
 class ServerSideTests(TLSCase):

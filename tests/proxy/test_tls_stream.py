@@ -10,18 +10,20 @@ import struct
 from pathlib import Path
 
 import trustme
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pylb.balance.server import Server
 from pylb.model import Certificate, InetAddress, ListenerTLS, ServerSpec, UpstreamTLS
-from pylb.proxy.identity import CertificateRefused
+from pylb.proxy.identity import RESUMED, CertificateRefused
 from pylb.proxy.poller import can_poll
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.tls_stream import TLSStream
@@ -533,16 +535,38 @@ class ResumptionTests(OneTLSStream):
 class TowardsServerTests(OneTLSStream):
     """The peer is a server."""
 
-    def connect(self, session=None, name="site.test") -> None:
+    def setUp(self) -> None:
+        self.clock = Clock()
+        super().setUp()
+
+    def tls(self, **asked: str) -> ClientTLS:
+        return ClientTLS(UpstreamTLS(ca=str(self.folder / "ca.pem"), **asked), self.clock.seconds)
+
+    def connect(self) -> None:
+        self.far_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.far_context.load_cert_chain(self.folder / "site.pem", self.folder / "site.key")
+        self.client_tls = self.tls(server_name="site.test")
+        self.dial(self.client_tls)
+
+    def dial(self, tls: ClientTLS, address="192.0.2.7") -> None:
+        """Another connection to the server."""
+        server = Server(ServerSpec(address=InetAddress(address, 443)))
         mine = self.sockets()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "site.pem", self.folder / "site.key")
-        tls = ClientTLS(UpstreamTLS(ca=str(self.folder / "ca.pem"), server_name=name))
-        server = Server(ServerSpec(address=InetAddress("192.0.2.7", 443)))
         self.begin(tls.over(Factory.forProtocol(Listener), server, self.reactor), mine)
-        self.far = Far(self.peer, context, server_side=True)
+        self.far = Far(self.peer, self.far_context, server_side=True)
         self.turn()
         self.shake()
+
+    def resumed(self, *towards) -> bool:
+        """Whether another connection goes on with the session of the present one, which ends."""
+        self.stream.loseConnection()
+        self.turn()
+        self.far.read()
+        self.far.end()
+        self.turn()
+        self.dial(*towards or [self.client_tls])
+        self.assertEqual(self.turn(), ["hands"])
+        return self.far.tls.session_reused
 
     def test_speaks_first(self) -> None:
         """It begins the handshake, and is told when the server is verified."""
@@ -550,9 +574,48 @@ class TowardsServerTests(OneTLSStream):
         self.assertEqual((self.far.read(), self.turn()), (b"question", ["hands"]))
         self.assertIsInstance(self.stream, TLSStream)
         names = self.stream.getPeerCertificate().to_cryptography().extensions
-        self.assertIn("site.test", str(names.get_extension_for_oid(trustme.x509.OID_SUBJECT_ALTERNATIVE_NAME).value))
+        self.assertIn("site.test", str(names.get_extension_for_class(x509.SubjectAlternativeName).value))
 
     def test_refused(self) -> None:
         """A server that is not who it should be is refused."""
-        self.assertRaises(OSError, self.connect, name="other.test")
+        self.assertRaises(OSError, self.dial, self.tls(server_name="other.test"))
         self.assertEqual(self.turn(), [CertificateRefused])
+
+    def test_resumes(self) -> None:
+        """The next connection to a server goes on with the session of the last one, and the next again."""
+        self.assertEqual([self.resumed() for _ in range(3)], [True] * 3)
+
+    def test_verified_again(self) -> None:
+        """After an hour the server must show its certificate again, however often it has come back."""
+        self.assertTrue(self.resumed())
+        self.clock.advance(RESUMED - 1)
+        self.assertTrue(self.resumed())
+        self.clock.advance(1)
+        self.assertFalse(self.resumed())
+        self.assertTrue(self.resumed())
+
+    def test_long_connection(self) -> None:
+        """What counts is when the server was verified, not when its connection ended."""
+        self.clock.advance(RESUMED)
+        self.assertFalse(self.resumed())
+
+    def test_whose_session(self) -> None:
+        """A session is for the same pool and the same server only."""
+        self.assertFalse(self.resumed(self.tls(server_name="site.test")))
+        self.dial(self.client_tls)
+        self.assertFalse(self.resumed(self.client_tls, "192.0.2.8"))
+
+    def test_not_of_a_stranger(self) -> None:
+        """Who was refused has no session."""
+        stranger = trustme.CA().issue_cert("site.test")
+        self.far_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        stranger.configure_cert(self.far_context)
+        for _ in range(2):
+            self.assertRaises(OSError, self.dial, self.client_tls, "192.0.2.9")
+            self.assertEqual(self.turn(), [CertificateRefused])
+
+    def test_unverified(self) -> None:
+        """Where nobody verifies nothing is gone on with."""
+        tls = self.tls(server_name="site.test", verify=False)
+        self.dial(tls)
+        self.assertFalse(self.resumed(tls))
