@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from pylb import __version__
 from pylb.background import Background
+from pylb.balance.colleagues import Colleagues
 from pylb.balance.pool import make_pool
 from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
 from pylb.config import from_dict
@@ -52,6 +53,8 @@ class Inherited:
     sockets: list[Bound]
     #: The descriptor of the access log, unless that is standard output.
     log: int | None
+    #: The other workers.
+    colleagues: Colleagues | None = None
 
 
 class LoadBalancer(Service):
@@ -79,7 +82,11 @@ class LoadBalancer(Service):
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
         self._background = Background(self.reactor)
-        self.pools = {name: make_pool(spec, clock, Fortunes(), self._background) for name, spec in config.pools.items()}
+        colleagues = inherited.colleagues if inherited else None
+        self.pools = {
+            name: make_pool(spec, clock, Fortunes(), self._background, colleagues)
+            for name, spec in config.pools.items()
+        }
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
         self._names = Names(self.reactor, self.pools.values())

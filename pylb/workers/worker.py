@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
+from pylb.balance.colleagues import Colleagues
 from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
 from pylb.model import Config, InetAddress
@@ -56,7 +57,9 @@ class Worker:
         self.failed = False
         self._reactor = reactor
         self._rows = [[_bound(start.config, each) for each in row] for row in start.rows]
-        inherited = Inherited(self._rows[start.number - 1], start.log)
+        board = Scoreboard(memoryview(mmap(start.board, 0)))
+        colleagues = Colleagues(board, start.number - 1)
+        inherited = Inherited(self._rows[start.number - 1], start.log, colleagues)
         self._balancer = make(start.config, reactor, clock, inherited)
         self.channel = Channel(
             {
@@ -67,7 +70,6 @@ class Worker:
                 "stop": self._stop,
             }
         )
-        board = Scoreboard(memoryview(mmap(start.board, 0)))
         self._row = board.rows[start.number - 1]
         self._heart = LoopingCall(self._beat)
         self._heart.clock = reactor

@@ -15,8 +15,9 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
+from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
-from pylb.model import Config, InetAddress, PoolSpec, TcpListener, UnixAddress
+from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, TcpListener, UnixAddress
 from pylb.proxy.listen import Bound
 from pylb.service import Inherited
 from pylb.workers.wire import Channel, Socket, Start
@@ -108,6 +109,15 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual([bound.address for bound in bounds], [ANY, UNIX])
         self.assertEqual([(bound.socket.gettimeout(), bound.owns_file) for bound in bounds], [(0.0, False)] * 2)
         self.assertEqual(self.balancer.inherited.log, 9)
+
+    def test_colleagues(self) -> None:
+        """Its pools count in its own row, and look at the others'."""
+        colleagues = self.balancer.inherited.colleagues
+        spec = PoolSpec(name="p", servers=(ServerSpec(address=ANY),))
+        pool = make_pool(spec, self.reactor.seconds, colleagues=colleagues)
+        pool.acquire()
+        self.assertEqual([row.leases.tolist() for row in self.board.rows], [[0], [1]])
+        self.assertEqual(colleagues.due, 100.02)
 
     def test_signs_of_life(self) -> None:
         """In its row of the scoreboard, from the first moment, also while it stops."""
