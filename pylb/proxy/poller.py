@@ -61,7 +61,7 @@ class Poller:
         #: Those that were added since the kernel told of the events that are being handed out.
         self._new: set[int] = set()
         self._handing_out = False
-        self._afterwards: list[Callable[[], object]] = []
+        self._afterwards: list[tuple[Any, Callable[[], object]]] = []
 
     def forget(self, descriptor: Any) -> None:
         """Watch it no more."""
@@ -73,17 +73,20 @@ class Poller:
                 self._close()
 
     def hand_on(self, descriptor: Any, heir: Any) -> None:
-        """Watch for reading, on behalf of `heir`, the socket of a descriptor that was watched for writing."""
+        """Watch for reading, on behalf of `heir`, the socket of a descriptor that was watched for writing, or not at all."""
         fd = descriptor.fileno()
-        self._epoll.modify(fd, _IN)
-        self._wanted[fd] = _IN
-        self._watched[fd] = heir
+        if fd in self._wanted:
+            self._epoll.modify(fd, _IN)
+            self._wanted[fd] = _IN
+            self._watched[fd] = heir
+        else:
+            self._watch(heir, _IN)
 
-    def soon(self, call: Callable[[], object]) -> None:
-        """Call it once the events that are at hand are handed out."""
+    def soon(self, descriptor: Any, call: Callable[[], object]) -> None:
+        """Call it on behalf of `descriptor` once the events that are at hand are handed out."""
         if not self._afterwards and not self._handing_out:
             self.callLater(0, self._finish)
-        self._afterwards.append(call)
+        self._afterwards.append((descriptor, call))
 
     # IReactorFDSet.
 
@@ -160,11 +163,15 @@ class Poller:
         self._handing_out = True
         for fd, event in self._epoll.poll(0, EVENTS):
             descriptor = watched.get(fd)
-            if descriptor is not None and fd not in new:
-                try:
+            if descriptor is None or fd in new:
+                continue
+            try:
+                if event != _IN:
                     self._tell(fd, descriptor, event)
-                except Exception:
-                    self._break(descriptor)
+                elif (why := descriptor.doRead()) is not None:  # by far the commonest event
+                    self._lose(descriptor, why, reading=True)
+            except Exception:
+                self._break(descriptor)
         self._finish()
         self._handing_out = False
 
@@ -209,8 +216,8 @@ class Poller:
     def _finish(self) -> None:
         while self._afterwards:
             calls, self._afterwards = self._afterwards, []
-            for call in calls:
+            for descriptor, call in calls:
                 try:
                     call()
                 except Exception:
-                    _log.failure("closing a connection breaks")
+                    self._break(descriptor)

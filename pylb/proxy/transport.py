@@ -7,7 +7,7 @@ A stream is a transport of Twisted's, on a poller in the place of the reactor, w
 - A socket that breaks while it is written to tells so a little later: whoever writes never hears of a loss before `write`
   returns.  And it is told as a loss, though the kernel, which tells an error once, makes a mere end of it afterwards.
 - With nothing queued, a connection is shut at once, and closed when the events at hand are handed out.
-- Connecting takes a socket and an event; no resolver, no delayed call, no Deferred.
+- Connecting takes a socket and at most one event; no resolver, no delayed call, no Deferred.  Who asked hears later, always.
 - A stream may be the source or the sink of bytes that pass through a pipe (see `pylb.proxy.splice`).
 """
 
@@ -24,7 +24,7 @@ from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, UserError, getConnectError
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IWriteDescriptor
+from twisted.internet.interfaces import IProtocol, IWriteDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -115,8 +115,15 @@ class Stream(tcp.Connection):
 
     def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Streams, peer: Address) -> None:
         """Somebody else sees to it that it is watched."""
-        super().__init__(sock, protocol, reactor)
+        # Not super(): most of what Twisted's make is for who has another way to be made.
+        sock.setblocking(False)
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.protocol = protocol
+        self.reactor = reactor
         self._peer = peer
+        self._tempDataBuffer: list[bytes] = []
+        self._tempDataLen = 0
         self.connected = 1
 
     def begin(self) -> None:
@@ -143,7 +150,7 @@ class Stream(tcp.Connection):
     def unregisterProducer(self) -> None:
         producer, self.producer = self.producer, None
         if producer is not None and self.disconnecting:
-            self.reactor.soon(self._close)
+            self.reactor.soon(self, self._close)
 
     def doRead(self) -> Exception | None:
         if self.disconnecting:
@@ -194,7 +201,7 @@ class Stream(tcp.Connection):
             super().loseConnection()
         else:
             self.disconnecting = 1
-            self.reactor.soon(self._close)
+            self.reactor.soon(self, self._close)
 
     def loseWriteConnection(self) -> None:
         if self._queued or not self.connected:
@@ -244,37 +251,32 @@ class Stream(tcp.Connection):
 class Connecting:
     """A connection that is being made, and afterwards the way to end it."""
 
-    __slots__ = ("_factory", "_failing", "_peer", "_reactor", "_socket", "_stream", "fileno")
+    __slots__ = ("_factory", "_peer", "_problem", "_reactor", "_socket", "_stream", "fileno")
 
     def __init__(self, reactor: Streams, family: int, where: Any, peer: Address, factory: Any) -> None:
         self._reactor = reactor
         self._peer = peer
         self._factory = factory
         self._stream: Stream | None = None
-        self._failing: IDelayedCall | None = None
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._socket: socket.socket | None = sock
         self.fileno = sock.fileno
-        sock.setblocking(False)
-        problem = sock.connect_ex(where)
-        if problem in (0, errno.EINPROGRESS):
+        self._problem = sock.connect_ex(where)
+        if self._problem == errno.EINPROGRESS:
+            # To a server on this machine it is made by now, which connect(2) tells when it is asked again.
+            self._problem = sock.connect_ex(where)
+        if self._problem == errno.EALREADY:
             reactor.addWriter(self)
         else:
-            self._failing = reactor.callLater(0, self._fail, _explained(problem))
+            reactor.soon(self, self._settle)
 
     def logPrefix(self) -> str:
         return "-"
 
     def doWrite(self) -> None:
         assert self._socket is not None
-        problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if problem:
-            self._fail(_explained(problem))
-            return
-        self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
-        self._socket = None
-        self._reactor.hand_on(self, self._stream)
-        self._stream.begin()
+        self._problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._settle()
 
     def connectionLost(self, reason: Failure) -> None:
         """The socket has an error, the reactor lets go, or the factory or its protocol has raised an exception."""
@@ -291,10 +293,20 @@ class Connecting:
         elif self._socket is not None:
             self._fail(UserError())
 
+    def _settle(self) -> None:
+        """It is known whether the connection was made."""
+        if self._socket is None:
+            return
+        if self._problem:
+            self._fail(_explained(self._problem))
+            return
+        self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
+        self._socket = None
+        self._reactor.hand_on(self, self._stream)
+        self._stream.begin()
+
     def _fail(self, error: BaseException) -> None:
         assert self._socket is not None
-        if self._failing is not None and self._failing.active():
-            self._failing.cancel()
         self._reactor.forget(self)
         self._socket.close()
         self._socket = None

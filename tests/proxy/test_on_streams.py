@@ -48,6 +48,9 @@ class OnStreams:
 class ThroughPipes(OnStreams):
     """Gives it pipes as well, which every direction goes through from its second read on, and which end with it."""
 
+    #: A pipe may be all but empty when the sink takes no more.
+    least = 0
+
     if not hasattr(os, "splice"):
         skip = "this system has no splice"
 

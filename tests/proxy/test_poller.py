@@ -239,27 +239,27 @@ class SoonTests(SynchronousTestCase):
         def note():
             self.told.append("soon")
             if self.told.count("soon") < 4:
-                self.poller.soon(note)
+                self.poller.soon(None, note)
 
         for name in "ab":
-            self.reading(name).answers["read"] = lambda: self.poller.soon(note)
+            self.reading(name).answers["read"] = lambda: self.poller.soon(None, note)
         self.assertEqual([what.split()[-1] for what in self.turn()], 2 * ["read"] + 5 * ["soon"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_between_events(self) -> None:
         """Asked for at another time, it is done in the reactor's next turn."""
-        self.poller.soon(lambda: self.told.append("one"))
-        self.poller.soon(lambda: self.told.append("two"))
+        self.poller.soon(None, lambda: self.told.append("one"))
+        self.poller.soon(None, lambda: self.told.append("two"))
         self.assertEqual((self.told, len(self.reactor.getDelayedCalls())), ([], 1))
         self.reactor.advance(0)
         self.assertEqual((self.told, self.reactor.getDelayedCalls()), (["one", "two"], []))
 
     def test_exception(self) -> None:
-        """An exception is logged, and the next is done."""
-        self.poller.soon(lambda: 1 / 0)
-        self.poller.soon(lambda: self.told.append("two"))
+        """An exception loses the connection that it was done for and is logged, and the next is done."""
+        self.poller.soon(Descriptor(self, "a"), lambda: 1 / 0)
+        self.poller.soon(None, lambda: self.told.append("two"))
         self.reactor.advance(0)
-        self.assertEqual(self.told, ["two"])
+        self.assertEqual(self.told, ["a ZeroDivisionError", "two"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
