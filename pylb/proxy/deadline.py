@@ -54,7 +54,7 @@ class Deadlines:
     def stopped(self) -> None:
         """A deadline has given up its entry."""
         self._stopped += 1
-        if not len(self):
+        if self._stopped == len(self._queue):
             self._clear()
         elif self._stopped > _FEW and self._stopped > len(self):
             self._queue[:] = [entry for entry in self._queue if entry[2].entry is entry]
@@ -109,7 +109,8 @@ class Deadline:
             return
         due = self._due = self._deadlines.clock() + seconds
         if due < self._looks_at:
-            self._leave()
+            if self.entry is not None:
+                self._leave()
             self._await(due)
 
     def clear(self) -> None:
@@ -119,7 +120,8 @@ class Deadline:
     def stop(self) -> None:
         """As `clear`, and leave nothing behind that waits."""
         self._due = self._looks_at = inf
-        self._leave()
+        if self.entry is not None:
+            self._leave()
 
     def look(self, now: float) -> None:
         """The moment of its entry has come."""
@@ -136,6 +138,5 @@ class Deadline:
         self.entry = self._deadlines.put(self, due)
 
     def _leave(self) -> None:
-        if self.entry is not None:
-            self.entry = None
-            self._deadlines.stopped()
+        self.entry = None
+        self._deadlines.stopped()

@@ -154,7 +154,7 @@ class ServerEnd(End, ServerSide):
         session.touch()
         if not self._spoke:
             self._spoke = True
-            session.moment("first_byte")
+            session.lease.timed("first_byte")
         session.record.upstream_bytes_received += count
         session.record.bytes_sent += count
 

@@ -38,7 +38,18 @@ _HANDSHAKE = 60.0
 class Session(Attempts):
     """One client, the server it got, and what is under way between them."""
 
-    __slots__ = ("_client", "_clock", "_deadline", "_early", "_factory", "_half_close", "_over", "_seen", "_server")
+    __slots__ = (
+        "_client",
+        "_clock",
+        "_closing",
+        "_deadline",
+        "_early",
+        "_factory",
+        "_half_close",
+        "_over",
+        "_seen",
+        "_server",
+    )
 
     def __init__(self, client: ClientEnd, factory: TcpFactory) -> None:
         spec = factory.spec
@@ -50,6 +61,7 @@ class Session(Attempts):
         self._early: bytes | None = b""
         #: Nothing is passed on any more: what comes now is read only to see it end.
         self._over = False
+        self._closing = False
         #: When something happened last.
         self._seen = self._clock()
         self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
@@ -66,7 +78,6 @@ class Session(Attempts):
         """Look for a server; how long that may take is the business of its limits."""
         self._deadline.clear()
         spec = self._factory.spec
-        assert self._client is not None
         set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
         self.start()
 
@@ -82,9 +93,10 @@ class Session(Attempts):
         assert isinstance(side, ServerEnd) and self.lease is not None
         self._server = side
         self.lease.succeeded()
-        self.moment("connect")
+        self.lease.timed("connect")
         self.lease.bind(self)
         self.record.status = 200
+        self.touch()
         self._wait(self._factory.spec.timeout, self._look)
         early, self._early = self._early or b"", None
         if self._client is not None:
@@ -121,18 +133,13 @@ class Session(Attempts):
         """Something happened."""
         self._seen = self._clock()
 
-    def moment(self, name: str) -> None:
-        """One of the server's moments has come (see `pylb.model.MOMENTS`)."""
-        if self.lease is not None:
-            self.lease.timed(name)
-
     def ended(self, end: End) -> None:
         """No more bytes come from there."""
         end.ended = True
         if self._early is not None:
             return
         if end is self._server:
-            self.moment("last_byte")
+            self.lease.timed("last_byte")
         other = self._client if end is self._server else self._server
         if other is None:
             end.close()
@@ -144,7 +151,6 @@ class Session(Attempts):
 
     def client_lost(self, reason: Failure) -> None:
         """The client's connection is gone."""
-        assert self._client is not None
         client, self._client = self._client, None
         self._part()
         if self._server is not None:
@@ -154,12 +160,11 @@ class Session(Attempts):
 
     def server_lost(self, reason: Failure) -> None:
         """The server's connection is gone."""
-        assert self._server is not None
         server, self._server = self._server, None
         self._part()
         was_reset = server.was_reset(reason)
         if not was_reset:
-            self.moment("last_byte")
+            self.lease.timed("last_byte")
         self.stop()
         if self._client is None:
             self._finish()
@@ -175,10 +180,11 @@ class Session(Attempts):
 
     def abort(self) -> None:
         """Close both ends at once."""
-        ends = self._ends()
+        ends = self._client, self._server
         for end in ends:
-            end.cut()
-        if not ends:
+            if end is not None:
+                end.cut()
+        if ends == (None, None):
             self._finish()
 
     def _join(self, client: ClientEnd, server: ServerEnd) -> None:
@@ -190,11 +196,10 @@ class Session(Attempts):
     def _part(self) -> None:
         """Pass on nothing any more."""
         self._over = True
-        for end in self._ends():
-            end.sink = None
-
-    def _ends(self) -> list[End]:
-        return [end for end in (self._client, self._server) if end is not None]
+        if self._client is not None:
+            self._client.sink = None
+        if self._server is not None:
+            self._server.sink = None
 
     def _follow(self, end: End, reset: bool) -> None:
         """Do to this end what happened to the other one."""
@@ -213,19 +218,24 @@ class Session(Attempts):
 
     def _close(self) -> None:
         """Flush what is under way and close both ends; if that gets nowhere, cut."""
+        if self._closing:
+            return
+        self._closing = True
         self._part()
         self._wait(self._factory.spec.timeout, self.abort)
-        for end in self._ends():
-            end.close()
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.close()
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
-        self.touch()
         self._deadline.expired = then
         self._deadline.set(seconds)
 
     def _finish(self) -> None:
         self._deadline.stop()
-        self.stop()
+        if self.lease is not None:
+            self.stop()
         self.record.status = self.record.status or 499
         self._factory.access_log.write(self.record)
         # Last: when pylb stops, the log is closed after the last connection.

@@ -18,13 +18,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, UserError, getConnectError
-from twisted.internet.interfaces import IProtocol, IWriteDescriptor
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IWriteDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -60,6 +61,12 @@ def make_stream(factory: Any, sock: socket.socket, reactor: Streams, peer: Addre
     return Stream(sock, factory.buildProtocol(peer), reactor, peer)
 
 
+@lru_cache(1024)
+def _ipv4(host: str, port: int) -> IPv4Address:
+    """The address of a server, of which there are few."""
+    return IPv4Address("TCP", host, port)
+
+
 def streams(reactor: Any, pipes: int = 0) -> Any:
     """What streams have in the place of `reactor`: a cheaper one, or itself if there is none on this system."""
     return Streams(reactor, pipes) if can_poll(reactor) else reactor
@@ -80,7 +87,7 @@ class Streams(Poller):
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = None) -> Connecting:
         """Connect to a literal address."""
         if ":" not in host:
-            return Connecting(self, socket.AF_INET, (host, port), IPv4Address("TCP", host, port), factory)
+            return Connecting(self, socket.AF_INET, (host, port), _ipv4(host, port), factory)
         where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
         return Connecting(self, socket.AF_INET6, where, IPv6Address("TCP", host, port), factory)
 
@@ -209,6 +216,12 @@ class Stream(tcp.Connection):
         elif not self._writeDisconnected:
             self._writeDisconnecting = self._writeDisconnected = True
             self._closeWriteConnection()
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self.protocol.readConnectionLost()
+        else:
+            self.connectionLost(reason)
 
     def connectionLost(self, reason: Failure) -> None:
         if self.disconnected:
