@@ -292,6 +292,9 @@ class TcpListener(_StreamListener):
     pool: str
     half_close: bool = True
     next_upstream: bool = True
+    #: Bytes a second that one connection may bring from the client, and from the server.
+    upload_rate: int = 0
+    download_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

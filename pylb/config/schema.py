@@ -190,6 +190,8 @@ class TcpForm(_StreamForm):
     protocol: Literal["tcp"]
     pool: Text
     half_close: Flag = UNSET
+    upload_rate: Size = UNSET
+    download_rate: Size = UNSET
     next_upstream: Flag = UNSET
 
 

@@ -1,7 +1,8 @@
 """What does each end of a TCP session do with what it hears?
 
 Bytes that come while the other end is there go straight to it; everything else is the session's to decide.  When much comes
-at a time, several times in a row, what follows goes through a pipe (see `splice.py`) if it can.
+at a time, several times in a row, what follows goes through a pipe (see `splice.py`) if it can, and if nothing says how fast
+it may come.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.proxy import splice
+from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import ServerSide
+from pylb.proxy.pace import Pace
 from pylb.proxy.tls import TLSTransport
 from pylb.proxy.tls_stream import TLSStream
 
@@ -36,6 +39,8 @@ class End(Protocol):
     sink: Any = None
     #: No more bytes come from here, and that was no accident.
     ended = False
+    #: Keeps what comes from here to a rate, if there is one.
+    pace: Pace | None = None
     #: How many reads in a row brought many bytes.
     _reads = 0
 
@@ -47,7 +52,9 @@ class End(Protocol):
         count = len(data)
         self.came(count)
         sink.write(data)
-        if count >= splice.MANY:
+        if self.pace is not None:
+            self.pace.came(count)
+        elif count >= splice.MANY:
             self._pass_on(sink)
         elif self._reads:
             self._reads = 0
@@ -56,6 +63,21 @@ class End(Protocol):
         self._reads += 1
         if self._reads >= splice.READS:
             splice.pass_on(self.transport, sink, self)
+
+    def join(self, other: End, rate: int, deadlines: Deadlines) -> None:
+        """From now on pass on what comes to the other end, `rate` bytes a second (0: no limit)."""
+        self.sink = other.transport
+        producer: End | Pace = self
+        if rate:
+            producer = self.pace = Pace(self, rate, deadlines)
+            self.transport.bufferSize = min(self.transport.bufferSize, rate)  # of which Twisted reads so much at a time
+        self.sink.registerProducer(producer, True)
+
+    def part(self) -> None:
+        """From now on pass on nothing."""
+        self.sink = None
+        if self.pace is not None:
+            self.pace.stop()
 
     def unsent(self, data: bytes) -> None:
         """What came while there is nobody to pass it on to."""

@@ -106,6 +106,8 @@ class Session(Attempts):
         if early:
             self.record.upstream_bytes_sent += len(early)
             side.transport.write(early)
+            if self._client is not None and self._client.pace is not None:
+                self._client.pace.came(len(early))
         if self._client is None:
             side.close()
         elif self._client.ended:
@@ -151,8 +153,8 @@ class Session(Attempts):
 
     def client_lost(self, reason: Failure) -> None:
         """The client's connection is gone."""
-        client, self._client = self._client, None
         self._part()
+        client, self._client = self._client, None
         if self._server is not None:
             self._follow(self._server, client.was_reset(reason))
         elif not self._early or client.was_reset(reason):
@@ -160,8 +162,8 @@ class Session(Attempts):
 
     def server_lost(self, reason: Failure) -> None:
         """The server's connection is gone."""
-        server, self._server = self._server, None
         self._part()
+        server, self._server = self._server, None
         was_reset = server.was_reset(reason)
         if not was_reset:
             self.lease.timed("last_byte")
@@ -188,18 +190,16 @@ class Session(Attempts):
             self._finish()
 
     def _join(self, client: ClientEnd, server: ServerEnd) -> None:
-        """From now on what comes from one is passed on to the other."""
-        client.sink, server.sink = server.transport, client.transport
-        client.transport.registerProducer(server, True)
-        server.transport.registerProducer(client, True)
+        spec, deadlines = self._factory.spec, self._factory.deadlines
+        client.join(server, spec.upload_rate, deadlines)
+        server.join(client, spec.download_rate, deadlines)
 
     def _part(self) -> None:
-        """Pass on nothing any more."""
         self._over = True
         if self._client is not None:
-            self._client.sink = None
+            self._client.part()
         if self._server is not None:
-            self._server.sink = None
+            self._server.part()
 
     def _follow(self, end: End, reset: bool) -> None:
         """Do to this end what happened to the other one."""

@@ -12,12 +12,13 @@ from twisted.trial.unittest import TestCase
 
 from pylb.proxy import pipes, splice
 from pylb.proxy.poller import can_poll
-from tests.proxy import test_tcp, test_tls
+from tests.proxy import test_pace, test_tcp, test_tls
 from tests.proxy.http import test_client, test_exchange, test_factory, test_faults, test_server, test_tunnel
 from tests.proxy.listening import ListeningStreams
 
 MODULES = (
     test_tcp,
+    test_pace,
     test_tls,
     test_client,
     test_exchange,
@@ -27,7 +28,7 @@ MODULES = (
     test_tunnel,
 )
 #: Those in which bytes go through pipes.
-PASSING = (test_tcp,)
+PASSING = (test_tcp, test_pace)
 
 
 class OnStreams:
