@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 from pylb.balance.sticky import CookieSessions
 from pylb.model import StickyLearn
 from pylb.proxy.http.cookie import SessionCookie
@@ -17,41 +14,38 @@ __all__ = ["HttpUpstream"]
 _STATUSES = (429, 500, 502, 503, 504)
 
 
-@dataclass(frozen=True, kw_only=True)
 class HttpUpstream:
     """A pool as one HTTP listener uses it; times in seconds, 0 is no limit."""
 
-    upstream: Upstream
-    idle: IdleConnections
-    send_timeout: float = 60.0
-    read_timeout: float = 60.0
+    __slots__ = (
+        "cookie",
+        "idle",
+        "learns_at_head",
+        "name",
+        "next_upstream",
+        "read_timeout",
+        "retried_statuses",
+        "send_timeout",
+        "upstream",
+    )
 
-    @cached_property
-    def name(self) -> str:
-        """The pool's."""
-        return self.upstream.pool.name
-
-    @property
-    def next_upstream(self) -> frozenset[str]:
-        """What is tried elsewhere."""
-        return self.upstream.limits.next_upstream
-
-    @cached_property
-    def retried_statuses(self) -> frozenset[int]:
-        """Which statuses are."""
-        return frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
-
-    @cached_property
-    def cookie(self) -> SessionCookie | None:
-        """What clients get to keep, if cookies say which server they belong to."""
-        sticky = self.upstream.pool.sticky
-        return SessionCookie(sticky) if isinstance(sticky, CookieSessions) else None
-
-    @cached_property
-    def learns_at_head(self) -> bool:
-        """Whether sessions are learned when an answer begins, not when it ends."""
-        sticky = self.upstream.pool.spec.sticky
-        return isinstance(sticky, StickyLearn) and sticky.header
+    def __init__(
+        self, upstream: Upstream, idle: IdleConnections, send_timeout: float = 60.0, read_timeout: float = 60.0
+    ) -> None:
+        self.upstream = upstream
+        self.idle = idle
+        self.send_timeout = send_timeout
+        self.read_timeout = read_timeout
+        #: The pool's.
+        self.name = upstream.pool.name
+        #: What is tried elsewhere, and which statuses are.
+        self.next_upstream = upstream.limits.next_upstream
+        self.retried_statuses = frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
+        spec, sticky = upstream.pool.spec.sticky, upstream.pool.sticky
+        #: What clients get to keep, if cookies say which server they belong to.
+        self.cookie = SessionCookie(sticky) if isinstance(sticky, CookieSessions) else None
+        #: Whether sessions are learned when an answer begins, not when it ends.
+        self.learns_at_head = isinstance(spec, StickyLearn) and spec.header
 
     def connection(self) -> ServerConnection:
         """A protocol for a new connection to a server."""
