@@ -111,6 +111,17 @@ class OrderTests(TestCase):
             await turns()
         await client.until(b"hello")
 
+    async def test_known_head_within_a_head(self):
+        """What comes behind the beginning of a head belongs to that, also if it has been a head of its own before."""
+        rig = Rig(self, Backend(self, HELLO))
+        client = await rig.ask(GET)
+        await client.until(b"hello")
+        client.send(b"GET /x HTTP/1.1\r\nHost: b\r\nA: ")
+        (connection,) = rig.connections._live
+        await settled(lambda: connection._reader.begun)
+        client.send(GET)
+        await client.until(b"400 Bad Request\n")
+
     async def test_client_that_does_not_read(self):
         """Who sends requests and reads no answers is not served further; nothing piles up."""
         size = 256 * 1024

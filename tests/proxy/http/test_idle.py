@@ -69,6 +69,43 @@ class IdleTests(SynchronousTestCase):
         self.assertEqual(self.closed, ["x", "y"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_timeout_while_others_come(self):
+        """Each has its own time, however many come and go meanwhile, and whoever comes when all were closed."""
+        idle = self.idle(timeout=10)
+        self.keep(idle, "x")
+        self.clock.advance(4)
+        self.keep(idle, "y")
+        self.clock.advance(6)
+        self.keep(idle, "z")
+        self.clock.advance(4)
+        self.assertEqual(self.closed, ["x", "y"])
+        self.clock.advance(6)
+        self.keep(idle, "a")
+        self.clock.advance(10)
+        self.assertEqual((self.closed, self.clock.getDelayedCalls()), (["x", "y", "z", "a"], []))
+
+    def test_taken_meanwhile(self):
+        """One that is used and kept again has its whole time again."""
+        idle = self.idle(timeout=10)
+        self.keep(idle, "x")
+        self.clock.advance(9)
+        idle.keep(idle.take(self.a))
+        self.clock.advance(9)
+        self.assertEqual((self.closed, len(idle)), ([], 1))
+        self.clock.advance(1)
+        self.assertEqual(self.closed, ["x"])
+
+    def test_contains(self):
+        """It tells whether one is idle."""
+        idle = self.idle()
+        x = self.connection("x")
+        before = x in idle
+        idle.keep(x)
+        during = x in idle
+        idle.take(self.a)
+        self.assertEqual((before, during, x in idle), (False, True, False))
+        idle.close()
+
     def test_not_worth_keeping(self):
         """Neither one that has answered its number of requests nor one that is too old is kept."""
         idle = self.idle(requests=5, time=100)
