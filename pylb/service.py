@@ -22,6 +22,7 @@ from pylb import __version__
 from pylb.background import Background
 from pylb.balance.colleagues import Colleagues
 from pylb.balance.pool import make_pool
+from pylb.balance.sticky import LearnedSessions
 from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
@@ -86,6 +87,10 @@ class LoadBalancer(Service):
         self.pools = {
             name: make_pool(spec, clock, Fortunes(), self._background, colleagues)
             for name, spec in config.pools.items()
+        }
+        #: What the pools that learn sessions have learned, by their names.
+        self.sessions = {
+            name: pool.sticky for name, pool in self.pools.items() if isinstance(pool.sticky, LearnedSessions)
         }
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause

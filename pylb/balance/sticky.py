@@ -15,15 +15,19 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pylb.balance.request import Request, compile_key
 from pylb.balance.server import Server
 from pylb.model import PoolSpec, StickyCookie, StickyLearn
 
-__all__ = ["CookieSessions", "LearnedSessions", "RoutedSessions", "Sticky", "make_sticky", "server_id"]
+__all__ = ["CookieSessions", "Learned", "LearnedSessions", "RoutedSessions", "Sticky", "make_sticky", "server_id"]
+
+#: How often within its timeout a session that is used is told of.
+_RENEWALS = 4
+_UNKNOWN = "", -inf, -inf
 
 
 class Sticky(Protocol):
@@ -114,11 +118,23 @@ class CookieSessions(RoutedSessions):
         return urlsafe_b64encode(signature).rstrip(b"=")
 
 
+class Learned(NamedTuple):
+    """A session belonged to the server of that name at that moment; or then it did no more."""
+
+    session: bytes
+    server: str
+    when: float
+    bound: bool
+
+
 class LearnedSessions:
     """A table of which session was served by which server, least recently used first.
 
     It holds digests of 16 bytes, so what a client sends cannot make it large; and as nginx's it is looked at and changed
     by different variables: one may come from the client, the other from the server's answer.
+
+    Several workers have a table each, and hear of one another what is new, and now and then what is used still.  Whoever
+    has used a session last is right.
     """
 
     def __init__(self, spec: StickyLearn) -> None:
@@ -126,8 +142,10 @@ class LearnedSessions:
         self._size = spec.size
         self._create = _first_of(spec.create)
         self._lookup = _first_of(spec.lookup)
-        #: The name of the server, and when the session was used.
-        self._table: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        #: The name of the server, when the session was used, and when that was told.
+        self._table: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
+        #: Who wants to hear what is learned here.
+        self.tell: Callable[[Learned], None] = lambda learned: None
         self._servers: dict[str, list[Server]] = {}
 
     def __len__(self) -> int:
@@ -149,20 +167,47 @@ class LearnedSessions:
         name = self._find(key, now)
         if name is None and not session:
             return False  # it is only looked for, and was not found
-        self._table[key] = server.name, now
-        self._table.move_to_end(key)
-        if len(self._table) > self._size:
-            self._table.popitem(last=False)
-        return name != server.name
+        news = name != server.name
+        told = now if news else self._table[key][2]
+        if news or now - told > self._timeout / _RENEWALS:
+            told = now
+            self.tell(Learned(key, server.name, now, True))
+        self._put(key, server.name, now, told)
+        return news
 
     def forget(self, request: Request, server: Server) -> None:
         for session in (self._create(request), self._lookup(request)):
             key = _digest(session)
-            if self._table.get(key, ("", 0.0))[0] == server.name:
+            name, used, _ = self._table.get(key, _UNKNOWN)
+            if name == server.name:
                 del self._table[key]
+                self.tell(Learned(key, name, used, False))
+
+    def learned(self) -> Iterator[Learned]:
+        """All that is known, least recently used first."""
+        return (Learned(key, name, used, True) for key, (name, used, _) in self._table.items())
+
+    def hear(self, learned: Learned) -> None:
+        """What another worker has learned.  One that does not know who has used a session last is told."""
+        key, server, when, bound = learned
+        name, used, told = self._table.get(key, _UNKNOWN)
+        if not bound:
+            if name == server and used <= when:
+                del self._table[key]
+        elif (when, server) > (used, name):
+            self._put(key, server, when, when)
+        elif name != server and told < used:
+            self._table[key] = name, used, used
+            self.tell(Learned(key, name, used, True))
+
+    def _put(self, key: bytes, name: str, used: float, told: float) -> None:
+        self._table[key] = name, used, told
+        self._table.move_to_end(key)
+        if len(self._table) > self._size:
+            self._table.popitem(last=False)
 
     def _find(self, key: bytes, now: float) -> str | None:
-        name, used = self._table.get(key, (None, now))
+        name, used, _ = self._table.get(key, (None, now, now))
         if now - used < self._timeout:
             return name
         del self._table[key]

@@ -20,6 +20,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger, LogLevel
 
+from pylb.workers.sessions import Item
 from pylb.workers.wire import Channel, Start
 from pylb.workers.worker import CONTROL
 
@@ -42,6 +43,9 @@ class Parent(Protocol):
     def went(self, child: Child, reason: str) -> None:
         """It has ended, and was reaped."""
 
+    def learned(self, child: Child, items: list[Item]) -> None:
+        """It has learned something of sessions."""
+
 
 class Child(ProcessProtocol):
     """A worker's process."""
@@ -57,7 +61,7 @@ class Child(ProcessProtocol):
         #: Its last sign of life, and how often it was looked at since.
         self.beat = 0.0
         self.silent = 0
-        self.channel = Channel({"ready": self._ready, "log": self._logs})
+        self.channel = Channel({"ready": self._ready, "learn": self._learned, "log": self._logs})
         self._parent = parent
         self._torn = b""
 
@@ -82,6 +86,9 @@ class Child(ProcessProtocol):
     def _ready(self) -> None:
         self.serves = True
         self._parent.came(self)
+
+    def _learned(self, items: list[Item]) -> None:
+        self._parent.learned(self, items)
 
     def _logs(self, level: str, namespace: str, text: str) -> None:
         log = Logger(namespace)

@@ -32,6 +32,7 @@ from pylb.service import Inherited, LoadBalancer, announce
 from pylb.workers.child import Child, spawn
 from pylb.workers.estate import Estate
 from pylb.workers.rota import Change, Rota
+from pylb.workers.sessions import Item, hear, tables, told
 
 __all__ = ["Supervisor", "WorkerEnded", "pause"]
 
@@ -75,6 +76,7 @@ class Supervisor(Service):
         except Exception:
             self._estate.close()
             raise
+        self._sessions = tables(config)
         self._rota = Rota()
         self._children: dict[int, Child] = {}
         #: Those that are going to be started.
@@ -146,6 +148,13 @@ class Supervisor(Service):
         elif not self.ready.called:
             self.ready.errback(WorkerEnded(f"worker {child.number} ended before it served: {reason}"))
 
+    def learned(self, child: Child, items: list[Item]) -> None:
+        """A worker has learned something of sessions."""
+        hear(self._sessions, items)
+        for other in self._children.values():
+            if other is not child:
+                other.channel.offer("learn", items)
+
     def _begin(self) -> None:
         if self.running:
             for number in range(1, self.config.workers + 1):
@@ -156,6 +165,7 @@ class Supervisor(Service):
         self._due.pop(number, None)
         child = self._children[number] = Child(number, self)
         start, descriptors = self._estate.share(number, self._beat)
+        start = replace(start, sessions=tuple(told(self._sessions)))
         try:
             spawn(child, start, descriptors, self.reactor, self._estate.folders)
         except OSError as error:

@@ -4,8 +4,8 @@ They talk over a pair of sockets, one pair a worker.  First comes a `Start`, pic
 and what belongs to it, in JSON: a worker, which strangers talk to, cannot make its supervisor run anything.  It gives signs
 of life in the scoreboard.
 
-    to a worker    serve ROW, leave ROW, stop, abort, reopen
-    from a worker  ready, log LEVEL NAMESPACE TEXT
+    to a worker    serve ROW, leave ROW, learn ITEMS, stop, abort, reopen
+    from a worker  ready, learn ITEMS, log LEVEL NAMESPACE TEXT
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from pylb.model import Address, Config
 from pylb.proxy.poller import DONE
+from pylb.workers.sessions import Item
 
 __all__ = ["Channel", "Socket", "Start", "receive"]
 
@@ -53,6 +54,8 @@ class Start:
     #: The numbers of the scoreboard's memory and of the access log's file.
     board: int
     log: int | None
+    #: What the others have learned of sessions.
+    sessions: tuple[Item, ...] = ()
 
 
 @implementer(IPushProducer)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from mmap import mmap
 from typing import Any
@@ -32,6 +33,7 @@ from pylb.capacity import raise_descriptor_limit
 from pylb.model import Config, InetAddress
 from pylb.proxy.listen import Bound
 from pylb.service import Inherited, LoadBalancer
+from pylb.workers.sessions import News, hear
 from pylb.workers.wire import Channel, Socket, Start, receive
 
 __all__ = ["CONTROL", "Telling", "Worker"]
@@ -64,12 +66,17 @@ class Worker:
         self.channel = Channel(
             {
                 "serve": lambda row: self._balancer.serve(self._others(row)),
+                "learn": lambda items: hear(self._tables, items),
                 "leave": lambda row: self._balancer.leave(self._others(row)),
                 "reopen": self._balancer.reopen_log,
                 "abort": self._balancer.abort,
                 "stop": self._stop,
             }
         )
+        self._tables = self._balancer.sessions
+        hear(self._tables, start.sessions)
+        self._news = News(partial(self.channel.offer, "learn"), reactor)
+        self._news.gather(self._tables)
         self._row = board.rows[start.number - 1]
         self._heart = LoopingCall(self._beat)
         self._heart.clock = reactor
@@ -92,6 +99,7 @@ class Worker:
 
     def _finished(self, _: object) -> Deferred[None]:
         self._heart.stop()
+        self._news.stop()
         return self.channel.close()
 
     def _beat(self) -> None:

@@ -40,6 +40,9 @@ class ChildTests(SynchronousTestCase):
     def went(self, child: Child, reason: str) -> None:
         self.told.append(("went", child, reason))
 
+    def learned(self, child: Child, items: list[Any]) -> None:
+        self.told.append(("learned", child, items))
+
     def hears(self, *message: Any) -> None:
         self.child.channel.stringReceived(json.dumps(message).encode())
 
@@ -48,6 +51,10 @@ class ChildTests(SynchronousTestCase):
         self.hears("ready")
         self.assertTrue(self.child.serves)
         self.assertEqual(self.told, [("came", self.child)])
+
+    def test_learns(self) -> None:
+        self.hears("learn", [["p", "aa", "10.0.0.1:80", 1.0, True]])
+        self.assertEqual(self.told, [("learned", self.child, [["p", "aa", "10.0.0.1:80", 1.0, True]])])
 
     def test_logs(self) -> None:
         """Under its own name and level, and with the worker's number; braces are nothing special."""

@@ -24,12 +24,14 @@ from pylb.model import (
     InetAddress,
     ListenerTLS,
     PoolSpec,
+    StickyLearn,
     TcpListener,
     UnixAddress,
 )
 from pylb.proxy.listen import BindError
 from pylb.workers import supervisor
 from pylb.workers.supervisor import BEAT, GRACE, LONGEST_PAUSE, MISSED, SOON, Supervisor, WorkerEnded, pause
+from pylb.workers.wire import Start
 from tests.functional.rig import free_port
 
 
@@ -46,6 +48,8 @@ class Channel:
 
     def send(self, *message: Any) -> None:
         self.told.append(message)
+
+    offer = send
 
 
 class Child:
@@ -82,7 +86,7 @@ class Supervised(SynchronousTestCase):
         listener = TcpListener(
             name="a", listen=(where or InetAddress("127.0.0.1", free_port()),), pool="p", tls=more.pop("tls", None)
         )
-        pool = PoolSpec(name="p", servers=())
+        pool = PoolSpec(name="p", servers=(), sticky=more.pop("sticky", None))
         config = Config(pools={"p": pool}, listeners={"a": listener}, workers=workers, **more)
         self.made = Supervisor(config, self.reactor, self.reactor.seconds)
         self.addCleanup(self.made.close)
@@ -268,6 +272,30 @@ class DeathTests(Supervised):
         self.serving()
         self.reactor.advance(1000 * BEAT)
         self.assertFalse(any(child.killed for child in self.started))
+
+
+class SessionTests(Supervised):
+    def setUp(self) -> None:
+        super().setUp()
+        self.starts: list[Start] = []
+
+        def spawn(child: Child, start: Start, *more: Any) -> None:
+            self.started.append(child)
+            self.starts.append(start)
+
+        self.patch(supervisor, "spawn", spawn)
+        self.made = self.begun(3, sticky=StickyLearn(create=("$remote_addr",), lookup=("$remote_addr",)))
+        for child in self.started:
+            child.come()
+
+    def test_passed_on(self) -> None:
+        """What one learns the others hear, and those that start later know it."""
+        items = [("p", "aa", "10.0.0.1:80", 1.0, True)]
+        self.made.learned(self.started[1], items)
+        self.assertEqual([child.channel.told for child in self.started], [[("learn", items)], [], [("learn", items)]])
+        self.started[1].go()
+        self.reactor.advance(0)
+        self.assertEqual([start.sessions for start in self.starts], [(), (), (), tuple(items)])
 
 
 class EndTests(Supervised):

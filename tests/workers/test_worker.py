@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
-from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, TcpListener, UnixAddress
+from pylb.balance.sticky import Learned, LearnedSessions
+from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UnixAddress
 from pylb.proxy.listen import Bound
 from pylb.service import Inherited
 from pylb.workers.wire import Channel, Socket, Start
@@ -25,6 +26,7 @@ from pylb.workers.worker import LONGEST, Telling, Worker
 
 ANY = InetAddress("127.0.0.1", 0)
 UNIX = UnixAddress("s")
+LEARN = StickyLearn(create=("$remote_addr",), lookup=("$remote_addr",))
 
 
 class Reactor(Clock):
@@ -44,6 +46,7 @@ class Balancer:
         self.ready: Deferred[None] = Deferred()
         self.stopped: Deferred[None] = Deferred()
         self.calls: list[tuple[Any, ...]] = []
+        self.sessions = {"p": LearnedSessions(LEARN)}
 
     def __getattr__(self, name: str) -> Any:
         return lambda *more: self.calls.append((name, *more))
@@ -80,7 +83,8 @@ class WorkerTests(SynchronousTestCase):
         os.ftruncate(memory, Scoreboard.size(2, 1))
         self.board = Scoreboard.lay_out(memoryview(mmap(memory, 0)), 2, 1)
         self.reactor.advance(100.0)
-        self.worker = Worker(Start(2, config, 1.0, rows, memory, 9), self.reactor, self.reactor.seconds, Balancer)
+        start = Start(2, config, 1.0, rows, memory, 9, (("p", "aa", "10.0.0.1:80", 50.0, True),))
+        self.worker = Worker(start, self.reactor, self.reactor.seconds, Balancer)
         os.close(memory)
         self.balancer: Any = self.worker._balancer
         self.wire = Wire()
@@ -146,6 +150,23 @@ class WorkerTests(SynchronousTestCase):
         theirs = self.worker._rows[0][:1]
         self.assertEqual(theirs[0].socket.fileno(), self.fds[0][0])
         self.assertEqual(self.balancer.calls, [("serve", theirs), ("leave", theirs)])
+
+    def test_sessions(self) -> None:
+        """It knows those that were learned before it started, hears of others, and tells of its own, the last at the end."""
+        self.hears("learn", [("p", "bb", "10.0.0.2:80", 60.0, True)])
+        table = self.balancer.sessions["p"]
+        self.assertEqual([learned.session for learned in table.learned()], [b"\xaa", b"\xbb"])
+        self.assertEqual(self.wire.said(), [])
+        own = [Learned(bytes([number]), "10.0.0.3:80", 70.0 + number, True) for number in range(2)]
+        table.tell(own[0])
+        self.reactor.advance(1.0)
+        table.tell(own[1])
+        self.balancer.stopped.callback(None)
+        self.worker.finish()
+        self.assertEqual(
+            self.wire.said(),
+            [["learn", [["p", f"0{number}", "10.0.0.3:80", 70.0 + number, True]]] for number in range(2)],
+        )
 
     def test_orders(self) -> None:
         self.balancer.calls.clear()
