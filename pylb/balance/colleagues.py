@@ -10,7 +10,8 @@
   same order there.  A key says so, and is looked for in all places: the addresses of a host name may differ among workers,
   and change at one before they do at another.
 - A server that has left its pool keeps its place while it has leases.
-- Of its own each worker has the times that it measured, weights that failures have lowered, slow starts and sessions.
+- Of its own each worker has the times that it measured, weights that failures have lowered, slow starts and sessions (which
+  it is told of by other means, pylb.workers.sessions).
 """
 
 from __future__ import annotations

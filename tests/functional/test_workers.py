@@ -211,6 +211,33 @@ class DeathTests(WorkersRig):
         await until(lambda: all(map(gone, workers(program.said).values())))
 
 
+class SessionTests(WorkersRig):
+    async def test_learned_sessions(self) -> None:
+        """A session that began at one worker is known at the other, and outlives both."""
+        port = free_port()
+        program = await self.pylb(
+            workers=2,
+            pools={
+                "p": {
+                    "servers": [self.http(name).address for name in ("one", "two", "three")],
+                    "sticky": {"type": "learn", "create": "$arg_begin", "lookup": "$arg_session"},
+                }
+            },
+            listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{port}", "pool": "p"}},
+        )
+        _, name = await ask_http(port, "/?begin=7")
+
+        async def names() -> set[bytes]:
+            return {body for _, body in await all_at_once(ask_http(port, "/?session=7") for _ in range(MANY))}
+
+        while await names() != {name}:
+            pass
+        await self.dies(program, 1)
+        await self.dies(program, 2)
+        self.assertEqual(await names(), {name})
+        await self.end_all(program)
+
+
 class DaemonTests(WorkersRig):
     async def test_daemon(self) -> None:
         """From any folder; the workers are told by the process that the pidfile names."""
