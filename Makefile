@@ -3,6 +3,7 @@
 # make lint   ruff, mypy, and which way the imports run
 # make schema renew etc/lb.schema.json, which editors read
 # make bench  what pylb costs beside nginx and HAProxy (bench/README.md); make bench-quick for a first look
+# make soak   whether pylb stays as it was while clients and servers do their worst, for five minutes
 # make clean  remove all that these make
 #
 # Needs python3 (3.11 or newer, with venv) and make; make bench says what else it needs. Everything is installed in .venv,
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint schema bench bench-quick clean
+.PHONY: run test lint schema bench bench-quick soak clean
 .NOTPARALLEL:
 
 run: $(VENV)/run.installed
@@ -35,6 +36,9 @@ bench: $(VENV)/test.installed
 
 bench-quick: $(VENV)/test.installed
 	@$(BIN)/python -m bench.run --pairs 1
+
+soak: $(VENV)/test.installed
+	@$(BIN)/python -m bench.soak
 
 $(VENV)/test.installed: EXTRA := [test]
 $(VENV)/lint.installed: EXTRA := [lint]

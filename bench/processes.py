@@ -6,12 +6,13 @@ All that belong to one process group, and whatever children they had, by what th
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "cpu_seconds", "memory", "read_pss", "read_stat"]
+__all__ = ["Usage", "cpu_seconds", "descriptors", "memory", "read_pss", "read_stat"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
@@ -35,6 +36,11 @@ def memory(group: int) -> int:
     return sum(read_pss((process / "smaps_rollup").read_text()) for process, _ in _members(group))
 
 
+def descriptors(group: int) -> Counter[str]:
+    """How many descriptors a process group has open of each kind: "socket", "pipe", "anon_inode", "file"."""
+    return Counter(kind for process, _ in _members(group) for kind in _kinds(process))
+
+
 def read_stat(text: str) -> Usage:
     """What /proc/PID/stat says.  The name in it may hold spaces and brackets."""
     fields = text.rpartition(")")[2].split()
@@ -45,6 +51,13 @@ def read_pss(text: str) -> int:
     """Bytes, from /proc/PID/smaps_rollup, which counts what /proc/PID/stat only estimates."""
     [size] = [line.split()[1] for line in text.splitlines() if line.startswith("Pss:")]
     return int(size) * 1024
+
+
+def _kinds(process: Path) -> Iterator[str]:
+    for descriptor in (process / "fd").iterdir():
+        with suppress(OSError):  # it was closed meanwhile
+            kind, colon, _ = os.readlink(descriptor).partition(":")
+            yield kind if colon else "file"
 
 
 def _members(group: int) -> Iterator[tuple[Path, Usage]]:

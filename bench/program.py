@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,14 +39,14 @@ class Program:
     def start(self) -> None:
         """Start it, and return when it serves.  Raises RuntimeError, with what it printed, when it does not."""
         environment = os.environ | {"PYTHONPATH": str(_ROOT)}
-        with self._printed.open("ab") as file:
+        with self._output.open("ab") as file:
             self._process = subprocess.Popen(
                 self._command, stdout=file, stderr=file, cwd=self._folder, env=environment, start_new_session=True
             )
         end = monotonic() + _START_TIMEOUT
-        while not (self._listens() and self._says in self._printed.read_text(errors="replace")):
+        while not (self._listens() and self._says in self.printed()):
             if self._process.poll() is not None or monotonic() > end:
-                raise RuntimeError(f"{self.name} does not start: {self._printed.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(f"{self.name} does not start: {self.printed()[-2000:]}")
             sleep(0.02)
 
     def stop(self) -> None:
@@ -81,13 +82,29 @@ class Program:
         """Bytes that all its processes occupy."""
         return processes.memory(self._group)
 
+    def descriptors(self) -> Counter[str]:
+        """How many descriptors of each kind all its processes have open."""
+        return processes.descriptors(self._group)
+
+    def printed(self) -> str:
+        """All that it has printed."""
+        return self._output.read_text(errors="replace")
+
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        os.killpg(self._group, number)
+
     @property
     def _group(self) -> int:
         assert self._process is not None, f"{self.name} is not started"
         return self._process.pid
 
     @property
-    def _printed(self) -> Path:
+    def _output(self) -> Path:
         return self._folder / f"{self.name}.out"
 
     def _listens(self) -> bool:

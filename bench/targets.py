@@ -20,7 +20,19 @@ import trustme
 from bench.program import Program
 from bench.streams import MB
 
-__all__ = ["Text", "backend", "free_ports", "haproxy", "kills", "missing", "nginx", "prepare", "program", "pylb"]
+__all__ = [
+    "Text",
+    "backend",
+    "free_ports",
+    "haproxy",
+    "kills",
+    "missing",
+    "nginx",
+    "prepare",
+    "program",
+    "pylb",
+    "soaked",
+]
 
 _TEXTS = Path(__file__).parent / "etc"
 #: Debian keeps daemons where users other than root do not look.
@@ -103,6 +115,13 @@ def pylb(folder: Path, servers: Mapping[str, int], profile: Path | None = None, 
     if profile:
         twistd += ["--profiler=cprofile", "--savestats", f"--profile={profile}"]
     return Program("pylb", [*twistd, "pylb", "--config", str(config)], folder, ports, _SERVES)
+
+
+def soaked(folder: Path, servers: Mapping[str, int]) -> Program:
+    """pylb as the soak wants it, in front of the servers at these ports."""
+    ports = free_ports(_TCP_PORTS + _UDP_PORTS)
+    config = _fill("soak.yaml", folder, {**ports, **servers})
+    return Program("pylb", [*_TWISTD, "pylb", "--config", str(config)], folder, ports, _SERVES)
 
 
 def kills(name: str, folder: Path, server: int) -> Program:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.processes import Usage, cpu_seconds, memory, read_pss, read_stat
+from bench.processes import Usage, cpu_seconds, descriptors, memory, read_pss, read_stat
 
 STAT = "42 (a (b) 1 2) S 1 40 40 0 -1 4194560 100 0 0 0 150 50 25 75 20 0 1 0 12345 1000 200"
 
@@ -48,8 +48,15 @@ class GroupTests(SynchronousTestCase):
             self.assertGreater(cpu_seconds(busy), cpu_seconds(lazy))
             self.assertGreater(memory(busy) - memory(lazy), 31 << 20)
 
+    def test_descriptors(self) -> None:
+        """What is open is counted by its kind."""
+        opens = "import socket; held = socket.socket(), open('/dev/null'); print('ready', flush=True); input()"
+        with started("print('ready', flush=True); input()") as one, started(opens) as other:
+            self.assertEqual(descriptors(other) - descriptors(one), {"socket": 1, "file": 1})
+            self.assertEqual(descriptors(one)["pipe"], 3)
+
     def test_gone(self) -> None:
         """A group that has ended uses nothing."""
         with started("print('ready', flush=True); input()") as group:
             self.assertGreater(memory(group), 0)
-        self.assertEqual((cpu_seconds(group), memory(group)), (0, 0))
+        self.assertEqual((cpu_seconds(group), memory(group), descriptors(group)), (0, 0, {}))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 
@@ -56,9 +57,27 @@ class ProgramTests(SynchronousTestCase):
             self.assertGreater(program.memory(), 0)
             self.assertEqual(len(program.children()), 1)
             self.assertGreater(program.cpu_seconds(), 0)
+            self.assertGreater(program.descriptors()["socket"], 0)
+            self.assertTrue(program.is_running())
             self.assertEqual(self.read(fifo), b"x")
             raise ZeroDivisionError
         self.assertEqual(self.read(fifo), b"")
+
+    def test_signal(self) -> None:
+        """A signal reaches it and its child; it has then ended by itself."""
+        fifo = self.open_fifo()
+        with running(self.program(SERVER)) as program:
+            self.assertEqual(self.read(fifo), b"x")
+            program.signal(signal.SIGKILL)
+            self.assertEqual(self.read(fifo), b"")
+            program._process.wait()
+            self.assertFalse(program.is_running())
+
+    def test_printed(self) -> None:
+        """What it prints can be read while it runs."""
+        self.open_fifo()
+        with running(self.program("print('hello', flush=True)" + SERVER)) as program:
+            self.assertEqual(program.printed(), "hello\n")
 
     def test_restart(self) -> None:
         """It begins anew, on the same port."""

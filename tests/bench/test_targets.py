@@ -28,6 +28,15 @@ class TargetTests(SynchronousTestCase):
         assert config.access_log is not None
         self.assertEqual(Path(config.access_log.path).resolve().parent, self.folder.resolve())
 
+    def test_soaked(self) -> None:
+        """So it does in the soak."""
+        program = targets.soaked(self.folder, {f"backend_{number}": number for number in (1, 2, 3)})
+        config = load(str(self.folder / "soak.yaml"))
+        self.assertEqual(
+            {name: [str(address) for address in listener.listen] for name, listener in config.listeners.items()},
+            {name: [f"127.0.0.1:{port}"] for name, port in program.ports.items()},
+        )
+
     def test_same_ports(self) -> None:
         """The others listen on a port of each name, HAProxy on none for UDP, and pass on to both servers."""
         for make, name in ((targets.nginx, "nginx.conf"), (targets.haproxy, "haproxy.cfg")):
