@@ -48,6 +48,7 @@ __all__ = [
     "ListenerTLS",
     "OwnCheck",
     "PoolSpec",
+    "Resolver",
     "Route",
     "ServerSpec",
     "Sticky",
@@ -115,6 +116,10 @@ class ServerSpec:
     drain: bool = False
     #: What names it in a sticky session; None is the MD5 of its address.
     route: str | None = None
+    #: Follow what the name stands for in DNS.
+    resolve: bool = False
+    #: Ask for the servers of this service (SRV) below the name; the port is theirs then, not `address`'s.
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +365,19 @@ Listener: TypeAlias = TcpListener | UdpListener | HttpListener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver:
+    """Whom to ask for names that are followed.  Without `addresses` it is the servers of /etc/resolv.conf."""
+
+    addresses: tuple[InetAddress, ...] = ()
+    #: How long an answer holds; None is as long as it says.
+    valid: float | None = None
+    #: For one question, over all servers.
+    timeout: float = 5.0
+    ipv4: bool = True
+    ipv6: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
     """One line a request, connection or UDP session.  `path` "-" is standard output.
 
@@ -384,3 +402,4 @@ class Config:
     #: Of each worker; 0 is as many as the descriptor limit allows.
     max_connections: int = 0
     access_log: AccessLog | None = None
+    resolver: Resolver = field(default_factory=Resolver)

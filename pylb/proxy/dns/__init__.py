@@ -1,0 +1,1 @@
+"""Names and services, followed in DNS: message, query, answers, follow, nameservers, from the wire up."""
