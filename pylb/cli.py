@@ -69,7 +69,7 @@ def _pools(listener: Listener) -> list[str]:
 
 def _resolve(sources: Sources, config: Config) -> None:
     """Print what each name stands for; raise ConfigError for those that stand for nothing."""
-    from pylb.proxy.resolve import getaddrinfo
+    from pylb.proxy.lookup import getaddrinfo
 
     unknown = []
     for host, path in _names(config).items():
@@ -83,10 +83,10 @@ def _resolve(sources: Sources, config: Config) -> None:
 
 
 def _names(config: Config) -> dict[str, Path]:
-    """Every host name, with the first place that has it."""
+    """Every host name that the system is asked for, with the first place that has it."""
     names: dict[str, Path] = {}
     for pool in config.pools.values():
         for place, server in enumerate(pool.servers):
-            if isinstance(server.address, InetAddress) and not server.address.is_literal:
+            if isinstance(server.address, InetAddress) and not server.address.is_literal and not server.resolve:
                 names.setdefault(server.address.host, ("pools", pool.name, "servers", place, "address"))
     return names

@@ -94,7 +94,7 @@ class LoadBalancer(Service):
         }
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
-        self._names = Names(self.reactor, self.pools.values())
+        self._names = Names(self.reactor, self.pools.values(), resolver=config.resolver, clock=clock)
         self._idle = {name: self._idle_connections(name, most) for name, most in self.capacity.idle.items()}
         self._client_tls = {name: ClientTLS(spec.tls, clock) for name, spec in config.pools.items() if spec.tls}
         self._access_log = open_access_log(

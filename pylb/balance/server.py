@@ -30,7 +30,8 @@ class Server:
     """One address in a pool, with its live state.
 
     A host name with several addresses makes several servers of one `spec`; `address` is then a literal.  A name that
-    has not been found is one server that is `missing`.
+    has not been found is one server that is `missing`.  Where DNS says weight and rank, it gets another `spec` when they
+    change, before the pool's next `replace`.
     """
 
     __slots__ = (

@@ -1,133 +1,152 @@
-"""Which addresses do the host names of the pools stand for?
+"""Which servers do the host names and services of the pools stand for?
 
-- Names are looked up by the system's resolver (so /etc/hosts counts) in daemon threads of their own: a look-up that hangs
-  blocks neither the reactor, nor its threads, nor the exit.
-- Every address of a name becomes a server with the name's parameters.  A name that has not been found is one server that
-  is down, and is asked for again every `RETRY` seconds.
-- Servers that stay keep their state.
+- A name is looked up once, by the system (lookup.py), or with `resolve` it is followed in DNS (dns/).  Who stands in
+  several places is asked for once.
+- Every address becomes a server with the parameters of its line.  A name that has not been found is one server that is
+  down.
+- Of a service the targets of the first priority are as the line says, the others are backups; a line that is a backup takes
+  the first only.  Their weights count where the line has the weight 1, which is the default (nginx's rules).
+- Servers that stay keep their state, also when their weight or rank changes; who uses one that goes can finish.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from random import random
+from time import monotonic
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
-from pylb.model import Address, InetAddress, ServerSpec
+from pylb.model import Address, InetAddress, Resolver, ServerSpec
+from pylb.proxy.dns.answers import Answers
+from pylb.proxy.dns.follow import Follower, Target
+from pylb.proxy.dns.nameservers import nameservers
+from pylb.proxy.lookup import Lookups, getaddrinfo
 
-__all__ = ["Names", "getaddrinfo"]
+__all__ = ["PATIENCE", "Names"]
 
-#: Seconds until a name that was not found is asked for again.
-RETRY = 10.0
 #: Seconds after which pylb serves although a name has not answered.
 PATIENCE = 5.0
-#: Look-ups under way at once.
-THREADS = 16
+#: The most that the weights of a service come to: rings of consistent hashes have 160 points for each unit.
+MOST_WEIGHT = 10_000
 
 _log = Logger()
 
 
-def getaddrinfo(host: str) -> list[str]:
-    """The addresses of a host, in the system's order.  Blocks; raises OSError or UnicodeError."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(where[0]) for *_, where in found))
+class Name(NamedTuple):
+    """What is looked up for a line of a pool."""
+
+    #: Of a service with all that stands before the host: `_http._tcp.app.example.com`.
+    text: str
+    #: In DNS, from now on; not only once.
+    followed: bool = False
+    is_service: bool = False
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Names:
-    """Keeps the servers of pools in step with what their names stand for."""
+    """Keeps the servers of pools in step with what their names stand for.
+
+    `changed` is told of a pool that has got other servers; `clock` reads monotonic seconds.  Raises ValueError if no DNS
+    server is known and one is needed.
+    """
 
     def __init__(
-        self, reactor: IReactorTime, pools: Iterable[Pool], lookup: Callable[[str], Sequence[str]] = getaddrinfo
+        self,
+        reactor: Any,
+        pools: Iterable[Pool],
+        lookup: Callable[[str], Sequence[str]] = getaddrinfo,
+        changed: Callable[[Pool], None] = lambda pool: None,
+        resolver: Resolver | None = None,
+        clock: Callable[[], float] = monotonic,
+        random: Callable[[], float] = random,
     ) -> None:
         self._reactor = reactor
-        self._pools = list(pools)
-        self._lookup = lookup
-        self._found: dict[str, Sequence[str]] = {}
-        #: What was said last of names that are not found.
-        self._problems: dict[str, str] = {}
-        self._asked: set[str] = set()
+        #: The servers of each line, and what it is asked for.
+        self._servers = {pool: [[server] for server in pool.servers] for pool in pools}
+        self._names = {pool: [name_of(line) for line in pool.spec.servers] for pool in self._servers}
+        self._changed = changed
+        self._found: dict[Name, Sequence[Target]] = {}
+        #: Those of which it was said that they are not found, or not answered for.
+        self._failing: set[Name] = set()
+        #: Those that have not been answered at all.
+        self._silent = {name for name in chain(*self._names.values()) if name is not None}
+        self._lookups = Lookups(reactor, lookup, self._looked_up)
+        self._answers, self._followers = self._follow(resolver or Resolver(), clock, random)
         self._ready: Deferred[None] | None = None
         self._patience: IDelayedCall | None = None
-        self._retries: dict[str, IDelayedCall] = {}
-        self._stopped = False
 
     def start(self) -> Deferred[None]:
         """Look up every name; fires when all have answered, or after `PATIENCE` seconds."""
-        names = {host for pool in self._pools for spec in pool.spec.servers if (host := _name(spec))}
-        if not names:
+        if not self._silent:
             return succeed(None)
         ready = self._ready = Deferred[None]()
         self._patience = self._reactor.callLater(PATIENCE, self._lose_patience)
-        self._ask(names)
+        self._lookups.start([name.text for name in self._silent if not name.followed])
+        for follower in self._followers:
+            follower.start()
         return ready
 
     def stop(self) -> None:
         """Ask nothing more and forget answers that are still to come; what `start` returned will not fire."""
-        self._stopped = True
-        for call in (self._patience, *self._retries.values()):
-            if call is not None and call.active():
-                call.cancel()
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._lookups.stop()
+        for follower in self._followers:
+            follower.stop()
+        if self._answers is not None:
+            self._answers.stop()
 
-    def _ask(self, names: Iterable[str]) -> None:
-        queue: SimpleQueue[str] = SimpleQueue()
-        for name in sorted(names):
-            self._asked.add(name)
-            self._retries.pop(name, None)
-            queue.put(name)
-        for _ in range(min(THREADS, queue.qsize())):
-            threading.Thread(target=self._work, args=(queue,), name="pylb-names", daemon=True).start()
+    def _follow(
+        self, resolver: Resolver, clock: Callable[[], float], random: Callable[[], float]
+    ) -> tuple[Answers | None, list[Follower]]:
+        followed = sorted(name for name in self._silent if name.followed)
+        if not followed:
+            return None, []
+        answers = Answers(resolver, resolver.addresses or nameservers(), self._reactor, clock)
+        return answers, [
+            Follower(name.text, name.is_service, answers, random, partial(self._heard, name)) for name in followed
+        ]
 
-    def _work(self, queue: SimpleQueue[str]) -> None:
-        """In a thread: ask until the queue is empty."""
-        while not self._stopped:
-            try:
-                name = queue.get_nowait()
-            except Empty:
-                return
-            try:
-                found, problem = self._lookup(name), ""
-            except (OSError, UnicodeError) as error:
-                found, problem = (), getattr(error, "strerror", None) or str(error)
-            IReactorThreads(self._reactor).callFromThread(self._answered, name, found, problem)
+    def _looked_up(self, host: str, addresses: Sequence[str], problem: str) -> None:
+        self._heard(Name(host), [Target(address) for address in addresses], problem)
 
-    def _answered(self, name: str, found: Sequence[str], problem: str) -> None:
-        if self._stopped:
-            return
-        self._asked.discard(name)
-        if found:
-            self._use(name, found)
-        else:
-            self._retry(name, problem)
-        if self._ready is not None and not self._asked:
+    def _heard(self, name: Name, targets: Sequence[Target], problem: str) -> None:
+        """What `name` stands for now; with a `problem` that is what was known before."""
+        self._silent.discard(name)
+        self._tell(name, problem)
+        if targets and targets != self._found.get(name):
+            _log.info("{name} is {addresses}", name=name, addresses=", ".join(map(str, targets)))
+            self._found[name] = targets
+            for pool in self._servers:
+                self._fill(pool, name)
+        if self._ready is not None and not self._silent:
             self._serve(self._ready)
 
-    def _use(self, name: str, found: Sequence[str]) -> None:
-        _log.info("{name} is {addresses}", name=name, addresses=", ".join(found))
-        self._found[name] = found
-        for pool in self._pools:
-            if any(_name(spec) == name for spec in pool.spec.servers):
-                self._fill(pool)
-
-    def _retry(self, name: str, problem: str) -> None:
-        if self._problems.get(name) != problem:
-            self._problems[name] = problem
-            _log.warn(
-                "{name} was not found: {problem}; asking again every {retry:g} s",
-                name=name,
-                problem=problem,
-                retry=RETRY,
-            )
-        self._retries[name] = self._reactor.callLater(RETRY, self._ask, [name])
+    def _tell(self, name: Name, problem: str) -> None:
+        """Say that it begins to fail, and that it works again."""
+        if problem and name not in self._failing:
+            self._failing.add(name)
+            before = "{name}: {problem}; what was known stays"
+            never = "{name} was not found: {problem}"
+            _log.warn(f"{before if name in self._found else never}; it is asked for again", name=name, problem=problem)
+        elif not problem and name in self._failing:
+            self._failing.remove(name)
+            if name in self._found:
+                _log.info("{name} is answered for again", name=name)
 
     def _lose_patience(self) -> None:
-        names = ", ".join(sorted(self._asked))
+        names = ", ".join(sorted(map(str, self._silent)))
         _log.warn("no answer yet for {names}: serving without", names=names)
         assert self._ready is not None
         self._serve(self._ready)
@@ -139,25 +158,54 @@ class Names:
             self._patience.cancel()
         ready.callback(None)
 
-    def _fill(self, pool: Pool) -> None:
-        present: dict[tuple[ServerSpec, Address], list[Server]] = {}
-        for server in pool.servers:
-            present.setdefault((server.spec, server.address), []).append(server)
-        wanted = [new for spec in pool.spec.servers for new in self._servers(spec)]
-        # A line that stands twice in the file is two servers.
-        kept = [present.get((server.spec, server.address)) for server in wanted]
-        pool.replace(old.pop(0) if old else new for new, old in zip(wanted, kept, strict=True))
-
-    def _servers(self, spec: ServerSpec) -> list[Server]:
-        name = _name(spec)
-        if name is None:
-            return [Server(spec)]
-        addresses = self._found.get(name, ())
-        port = spec.address.port if isinstance(spec.address, InetAddress) else 0
-        return [Server(spec, InetAddress(host, port)) for host in addresses] or [Server(spec, missing=True)]
+    def _fill(self, pool: Pool, name: Name) -> None:
+        lines = self._servers[pool]
+        places = [place for place, wanted in enumerate(self._names[pool]) if wanted == name]
+        for place in places:
+            lines[place] = _servers(pool.spec.servers[place], self._found[name], lines[place])
+        if places:
+            pool.replace(chain(*lines))
+            self._changed(pool)
 
 
-def _name(spec: ServerSpec) -> str | None:
-    """The host name of a server, if it has one that must be looked up."""
-    address = spec.address
-    return address.host if isinstance(address, InetAddress) and not address.is_literal else None
+def name_of(line: ServerSpec) -> Name | None:
+    """What must be looked up for a line, if anything."""
+    address = line.address
+    if not isinstance(address, InetAddress) or address.is_literal:
+        return None
+    if not line.service:
+        return Name(address.host, line.resolve)
+    prefix = line.service if "." in line.service else f"_{line.service}._tcp"
+    return Name(f"{prefix}.{address.host}", followed=True, is_service=True)
+
+
+def _servers(line: ServerSpec, targets: Sequence[Target], present: Iterable[Server]) -> list[Server]:
+    """The servers of a line; those of `present` that stay are the same."""
+    known = {server.address: server for server in present}
+    servers = []
+    for spec, address in _specs(line, targets):
+        server = known.get(address) or Server(spec, address)
+        server.spec = spec
+        servers.append(server)
+    return servers
+
+
+def _specs(line: ServerSpec, targets: Sequence[Target]) -> Iterator[tuple[ServerSpec, Address]]:
+    """What each target is to be."""
+    assert isinstance(line.address, InetAddress)
+    if not line.service:
+        for target in targets:
+            yield line, InetAddress(target.host, line.address.port)
+        return
+    first = min(target.priority for target in targets)
+    total = sum(target.weight for target in targets)
+    for target in targets:
+        if target.priority > first and line.backup:
+            continue
+        weight = target.weight if total <= MOST_WEIGHT else target.weight * MOST_WEIGHT // total
+        spec = replace(
+            line,
+            weight=max(1, weight) if line.weight == 1 else line.weight,
+            backup=line.backup or target.priority > first,
+        )
+        yield spec, InetAddress(target.host, target.port)
