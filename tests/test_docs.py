@@ -46,7 +46,8 @@ class ConfigurationTests(ConfigTestCase):
             for example in examples(page, "yaml"):
                 seen.add(page)
                 self.load(example + self.rest(example))
-        self.assertEqual(seen, {"README.md", "docs/access-log.md", "docs/http.md", "docs/sticky.md", "docs/udp.md"})
+        pages = {"access-log", "http", "operations", "sticky", "udp"}
+        self.assertEqual(seen, {"README.md", *(f"docs/{page}.md" for page in pages)})
 
     def rest(self, example: str) -> str:
         text = ""

@@ -40,6 +40,7 @@ __all__ = [
     "Metric",
     "MinVersion",
     "Name",
+    "NameServer",
     "Network",
     "NotSupportedYet",
     "NotYet",
@@ -51,6 +52,8 @@ __all__ = [
     "RouteRegex",
     "ServerAddress",
     "ServerName",
+    "ServerPlace",
+    "ServiceName",
     "Size",
     "Text",
     "Timeout",
@@ -135,6 +138,10 @@ def _workers(value: object) -> int:
 
 def _server_address(value: object, info: ValidationInfo) -> Address:
     return scalars.server_address(value, _folder(info))
+
+
+def _server_place(value: object, info: ValidationInfo) -> Address:
+    return scalars.server_place(value, _folder(info))
 
 
 def _listen(value: object, info: ValidationInfo) -> Address:
@@ -250,6 +257,10 @@ Permissions: TypeAlias = Annotated[int, PlainValidator(scalars.permissions), sha
 Network: TypeAlias = Annotated[str, PlainValidator(scalars.network), shapes.TEXT]
 ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name), shapes.TEXT]
 ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address), shapes.ADDRESS]
+#: Also a name alone, which has the port 0.
+ServerPlace: TypeAlias = Annotated[Address, PlainValidator(_server_place), shapes.PLACE]
+ServiceName: TypeAlias = Annotated[str, PlainValidator(scalars.service), shapes.matching(scalars.SERVICE)]
+NameServer: TypeAlias = Annotated[Address, PlainValidator(scalars.name_server), shapes.NAME_SERVER]
 Listen: TypeAlias = Annotated[Address, PlainValidator(_listen), shapes.LISTEN]
 InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only), shapes.INET_LISTEN]
 Method: TypeAlias = Annotated[str | Own, PlainValidator(_method), _METHOD]

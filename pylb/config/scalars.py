@@ -30,10 +30,13 @@ __all__ = [
     "flag",
     "host_name",
     "listen_address",
+    "name_server",
     "network",
     "permissions",
     "server_address",
     "server_name",
+    "server_place",
+    "service",
     "size",
     "text",
     "whole",
@@ -49,6 +52,8 @@ _LARGEST_SIZE = 2**63 - 1
 LARGEST = 2**31 - 1
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[^:]*)")
 _BARE_IPV6 = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*")
+SERVICE = re.compile(r"[A-Za-z0-9_-]{1,62}|[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})+")
+_DNS = 53
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _LONGEST_SOCKET_PATH = 107
 PERMISSIONS = re.compile(r"0[0-7]{3}")
@@ -158,6 +163,32 @@ def server_address(value: object, folder: str) -> Address:
     if isinstance(value, int) and not isinstance(value, bool):
         raise ValueError(f"{_number(value)} is a port without a host")
     return _unix(value, folder) or _inet(text(value))
+
+
+def server_place(value: object, folder: str) -> Address:
+    """Where a server is, or a name alone, which is an address with the port 0."""
+    try:
+        return InetAddress(host_name(value), 0)
+    except ValueError:
+        return server_address(value, folder)
+
+
+def service(value: object) -> str:
+    """What an SRV record is for: `http`, or all that stands before the name: `_http._tcp`."""
+    written = text(value)
+    if not SERVICE.fullmatch(written):
+        raise ValueError(f"{quoted(written)} is no service such as http or _http._tcp")
+    return written.lower()
+
+
+def name_server(value: object) -> InetAddress:
+    """Where a DNS server is: an IP address, and a port if it is not 53."""
+    written = text(value)
+    alone = ":" not in written or written.endswith("]")
+    address = _inet(f"{written}:{_DNS}" if alone else written)
+    if not address.is_literal:
+        raise ValueError(f"{quoted(address.host)} is a name; write the IP address of the DNS server")
+    return address
 
 
 def listen_address(value: object, folder: str) -> Address:

@@ -46,7 +46,8 @@ from pylb.config.fields import (
     or_one,
 )
 from pylb.config.form import Form
-from pylb.config.sticky import RouteName, StickyForm
+from pylb.config.servers import ResolverForm, ServerForm, long_form
+from pylb.config.sticky import StickyForm
 from pylb.words import quoted
 
 __all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "TcpForm", "UdpForm"]
@@ -54,35 +55,6 @@ __all__ = ["HttpForm", "IncludedForm", "ListenerForm", "MainForm", "PoolForm", "
 
 def _by_name(value: object) -> object:
     return value if isinstance(value, dict) else {"method": value}
-
-
-def _long_form(value: object) -> object:
-    return {"address": value} if isinstance(value, str | int) else value
-
-
-class ServerForm(Form):
-    """One of a pool's servers."""
-
-    builds = model.ServerSpec
-
-    address: ServerAddress
-    weight: Number = UNSET
-    backup: Flag = UNSET
-    down: Flag = UNSET
-    max_fails: Count = UNSET
-    fail_timeout: Duration = UNSET
-    max_conns: Count = UNSET
-    slow_start: Duration = UNSET
-    drain: Flag = UNSET
-    resolve: NotYet = UNSET
-    route: RouteName = UNSET
-    service: NotYet = UNSET
-
-    @model_validator(mode="after")
-    def _one_state(self) -> ServerForm:
-        if self.drain and self.down:
-            raise ValueError('"down" serves nobody, "drain" only those that belong to it: take one')
-        return self
 
 
 class KeepaliveForm(Form):
@@ -119,7 +91,7 @@ class PoolForm(Form):
 
     balance: Annotated[BalanceForm, BeforeValidator(_by_name, json_schema_input_type=Method | BalanceForm)] = UNSET
     servers: Filled[
-        Annotated[ServerForm, BeforeValidator(_long_form, json_schema_input_type=ServerAddress | ServerForm)]
+        Annotated[ServerForm, BeforeValidator(long_form, json_schema_input_type=ServerAddress | ServerForm)]
     ]
     keepalive: KeepaliveForm = UNSET
     tls: UpstreamTLSForm = UNSET
@@ -283,7 +255,7 @@ class MainForm(IncludedForm):
     max_connections: Count = UNSET
     access_log: AccessLogForm = UNSET
     admin: NotYet = UNSET
-    resolver: NotYet = UNSET
+    resolver: ResolverForm = UNSET
 
     def given(self) -> dict[str, Any]:
         return {key: value for key, value in super().given().items() if key not in IncludedForm.model_fields}

@@ -20,6 +20,8 @@ __all__ = [
     "FLAG",
     "INET_LISTEN",
     "LISTEN",
+    "NAME_SERVER",
+    "PLACE",
     "SIZE",
     "TEMPLATE",
     "TEXT",
@@ -77,6 +79,8 @@ FACTOR = WithJsonSchema(
 )
 SIZE = WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": f"^{scalars.SIZE.pattern}$"})
 ADDRESS = WithJsonSchema({"type": "string", "pattern": rf"^(?:{_UNIX}|(?:{_IPV6}|[A-Za-z0-9_.-]+):[0-9]+$)"})
+PLACE = WithJsonSchema({"type": "string", "pattern": rf"^(?:{_UNIX}|(?:{_IPV6}|[A-Za-z0-9_.-]+)(?::[0-9]+)?$)"})
+NAME_SERVER = WithJsonSchema({"type": "string", "pattern": rf"^(?:{_IPV6}|[0-9.]+)(?::[0-9]+)?$"})
 TEMPLATE = WithJsonSchema({"type": "string", "pattern": r"\$"})
 LISTEN = _listen(f"{_UNIX}|{_INET_LISTEN}")
 INET_LISTEN = _listen(_INET_LISTEN)

@@ -89,7 +89,9 @@ class Example(ConfigTestCase):
         self.assertEqual(shown, self.load(text))
 
     def _default(self, match: re.Match[str]) -> str:
-        others = "access_log|balance|certificates|max_sessions|min_version|mode|route|sticky|tls|trusted_proxies"
+        others = (
+            "access_log|balance|certificates|max_sessions|min_version|mode|resolver|route|sticky|tls|trusted_proxies"
+        )
         cookie = "domain|expires|httponly|name|path|refresh|samesite|secret|secure|strict|type"
         wanted = re.match(rf"(?!{others}|{cookie})\w+:", match[2])
         return match[1] + match[2] if wanted else match[0]

@@ -27,6 +27,10 @@ def server(value: object) -> object:
     return scalars.server_address(value, "/srv")
 
 
+def place(value: object) -> object:
+    return scalars.server_place(value, "/srv")
+
+
 def listen(value: object) -> object:
     return scalars.listen_address(value, "/srv")
 
@@ -328,6 +332,47 @@ class Addresses(_Table):
 
 
 class Names(_Table):
+    def test_place(self) -> None:
+        """A name may stand without a port; whatever else is an address like any other."""
+        self.reads(
+            place,
+            [
+                ("APP.example", InetAddress("app.example", 0)),
+                ("app.example:80", InetAddress("app.example", 80)),
+                ("unix:a", UnixAddress("/srv/a")),
+            ],
+        )
+        self.refuses(place, [("10.0.0.1", '"10.0.0.1" has no port'), ("a b", '"a b" has no port')])
+
+    def test_service(self) -> None:
+        """A word, or labels with a dot between; with its underscore and with what is behind it a label has 63 letters."""
+        self.reads(scalars.service, [("http", "http"), ("_HTTP._tcp", "_http._tcp"), ("x" * 62, "x" * 62)])
+        for wrong in ["a b", "_http._tcp.", ".a"]:
+            self.refuses(scalars.service, [(wrong, f'"{wrong}" is no service such as http or _http._tcp')])
+        for long in ["x" * 63, "a." + "x" * 64]:
+            self.assertRaises(ValueError, scalars.service, long)
+
+    def test_name_server(self) -> None:
+        """IP addresses, with the port of DNS or their own."""
+        self.reads(
+            scalars.name_server,
+            [
+                ("127.0.0.53", InetAddress("127.0.0.53", 53)),
+                ("127.0.0.53:5353", InetAddress("127.0.0.53", 5353)),
+                ("[::1]", InetAddress("::1", 53)),
+                ("[::1]:5353", InetAddress("::1", 5353)),
+            ],
+        )
+        self.refuses(
+            scalars.name_server,
+            [
+                ("::1", '"::1" is no address; an IPv6 address stands in brackets: [::1]:80'),
+                ("dns.example", '"dns.example" is a name; write the IP address of the DNS server'),
+                ("10.0.0.1:0", "port 0 is not from 1 to 65535"),
+                (53, "must be text, not 53"),
+            ],
+        )
+
     def test_server_name(self) -> None:
         """A certificate names hosts or IP addresses."""
         self.reads(
@@ -367,7 +412,8 @@ class Anything(SynchronousTestCase):
         readers.remove(scalars.whole)
         readers.remove(scalars.server_address)
         readers.remove(scalars.listen_address)
-        for read in [*readers, server, listen, scalars.whole(0), scalars.choice("on")]:
+        readers.remove(scalars.server_place)
+        for read in [*readers, server, listen, place, scalars.whole(0), scalars.choice("on")]:
             try:
                 read(value)
             except ValueError as error:

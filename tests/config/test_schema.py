@@ -91,8 +91,29 @@ class ServerMistakes(_Table):
                     "6:39: pools.a.servers.1.route: must be 1 to 32 characters that a cookie may hold "
                     '(no space and none of ",;\\), not "a b"',
                 ),
-                ("{address: 10.0.0.2:80, service: http}", "6:32: pools.a.servers.1.service: not supported yet"),
-                ("{address: 10.0.0.2:80, resolve: }", "6:32: pools.a.servers.1.resolve: not supported yet"),
+                ("{address: 10.0.0.2:80, resolve: }", "6:32: pools.a.servers.1.resolve: has no value"),
+                ("a.test", '6:9: pools.a.servers.1: "a.test" has no port'),
+                ("{address: a.test, resolve: true}", '6:19: pools.a.servers.1.address: "a.test" has no port'),
+                (
+                    "{address: a.test:80, resolve: true, service: http}",
+                    '6:19: pools.a.servers.1.address: the ports come with the "service": write "a.test" alone',
+                ),
+                (
+                    "{address: a.test, service: http}",
+                    '6:9: pools.a.servers.1: a "service" is followed in DNS: write "resolve: true" as well',
+                ),
+                (
+                    "{address: a.test, resolve: true, service: a b}",
+                    '6:51: pools.a.servers.1.service: "a b" is no service such as http or _http._tcp',
+                ),
+                *(
+                    (
+                        f"{{address: {address}, {more}}}",
+                        f'6:9: pools.a.servers.1: a name can be followed in DNS, and "{address}" is none',
+                    )
+                    for address in ("10.0.0.2:80", "unix:/run/a")
+                    for more in ("resolve: true", "service: http")
+                ),
             ],
         )
 
@@ -407,7 +428,17 @@ class TopMistakes(_Table):
                 ("workers: 257", "3:10: workers: must be from 1 to 256, not 257"),
                 ("workers: 0", "3:10: workers: must be from 1 to 256, not 0"),
                 ("workers: many", '3:10: workers: must be a whole number, not "many"'),
-                ("resolver: {}", "3:1: resolver: not supported yet"),
+                ("resolver: 10.0.0.53", "3:11: resolver: must be a mapping"),
+                ("resolver: {addresses: []}", "3:23: resolver.addresses: must not be empty"),
+                (
+                    "resolver: {addresses: [dns.test]}",
+                    '3:24: resolver.addresses.0: "dns.test" is a name; write the IP address of the DNS server',
+                ),
+                ("resolver: {valid: 0}", "3:19: resolver.valid: must be longer than 0"),
+                (
+                    "resolver: {ipv4: false, ipv6: false}",
+                    '3:11: resolver: "ipv4" and "ipv6" are both off: there would be no addresses',
+                ),
                 ("admin: {listen: 127.0.0.1:9900}", "3:1: admin: not supported yet"),
                 (
                     "shutdown_timeout: soon",
@@ -483,6 +514,17 @@ class Built(ConfigTestCase):
         )
         short = model.ServerSpec(address=InetAddress("a.example", 80))
         self.assertEqual((expected, short), self.pool(servers=[long, "a.example:80"]).servers)
+
+    def test_followed(self) -> None:
+        """A name that is followed has a port, a service has its own."""
+        name, service = self.pool(
+            servers=[
+                {"address": "a.example:80", "resolve": True},
+                {"address": "a.example", "resolve": True, "service": "http"},
+            ]
+        ).servers
+        self.assertEqual(model.ServerSpec(address=InetAddress("a.example", 80), resolve=True), name)
+        self.assertEqual(model.ServerSpec(address=InetAddress("a.example", 0), resolve=True, service="http"), service)
 
     def test_pool(self) -> None:
         """The other keys of a pool."""
@@ -605,8 +647,12 @@ class Built(ConfigTestCase):
             trusted_proxies=["10.0.0.0/8", "unix:"],
             max_connections=7,
             access_log={"path": "/var/log/a.log", "format": "$remote_addr"},
+            resolver={"addresses": ["10.0.0.53", "[::1]:54"], "valid": "30s", "timeout": "2s", "ipv6": False},
         )
         self.assertEqual(4, config.workers)
+        addresses = (InetAddress("10.0.0.53", 53), InetAddress("::1", 54))
+        self.assertEqual(model.Resolver(addresses=addresses, valid=30.0, timeout=2.0, ipv6=False), config.resolver)
+        self.assertEqual(model.Resolver(), self.config(resolver={}).resolver)
         self.assertEqual(5.0, config.shutdown_timeout)
         self.assertEqual(("10.0.0.0/8", "unix:"), config.trusted_proxies)
         self.assertEqual(7, config.max_connections)

@@ -180,7 +180,9 @@ class ServiceTests(Followed):
         self.server.has(self.NAME, "SRV", *records, ttl=10)
 
     def shown(self, pool):
-        return [(server.name, server.weight, "backup" if server.spec.backup else "primary") for server in pool.servers]
+        return [
+            (server.name, server.spec.weight, "backup" if server.spec.backup else "primary") for server in pool.servers
+        ]
 
     async def test_priorities_and_weights(self):
         """The lowest number is for primaries, all others are backups; weights and ports are the records'."""

@@ -100,6 +100,23 @@ class NameTests(Followers):
         self.time.advance(0.01)
         await self.hears("10.0.0.1")
 
+    async def test_old_before_it_is_whole(self) -> None:
+        """A part whose time is over when the other one comes is asked for again a second later."""
+        self.server.has("a.test", "A", "10.0.0.1", ttl=1)
+        held: list[dns.message.Message] = []
+        self.server.instead = [lambda question: self.server.answer(question).to_wire(), held.append]
+        self.follow()
+        await self.server.was_asked(*BOTH)
+        await round_trips()
+        self.time.advance(3)
+        self.server.transport.write(self.server.answer(held[0]).to_wire(), self.server.clients[1])
+        await self.hears("10.0.0.1")
+        self.server.has("a.test", "A", "10.0.0.2", ttl=1)
+        self.time.advance(SHORTEST - 0.01)
+        await self.hears_nothing()
+        self.time.advance(0.01)
+        await self.hears("10.0.0.2")
+
     async def test_never_found(self) -> None:
         """Nothing, and why; then what there is."""
         self.follow()
@@ -158,6 +175,10 @@ class NameTests(Followers):
         self.time.advance(10)
         follower = self.follow()
         follower.stop()
+        await self.hears_nothing()
+        self.assertEqual(self.time.getDelayedCalls(), [])
+        self.time.advance(60)
+        self.follow().stop()
         self.answers.stop()
         await self.hears_nothing()
         self.assertEqual(self.time.getDelayedCalls(), [])

@@ -1,0 +1,147 @@
+"""Names and services in DNS, of which twisted.names is the server: traffic follows them, and nobody notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.names import dns
+from twisted.names.authority import FileAuthority
+from twisted.names.common import ResolverBase
+from twisted.names.server import DNSServerFactory
+from twisted.web.server import Site
+
+from tests.backends import Peer, until
+from tests.functional.rig import NamedPage, Program, Rig, ask_http, free_port
+
+HOSTS = ("127.0.0.2", "127.0.0.3")
+APP = b"app.test"
+SERVICE = b"_http._tcp.app.test"
+
+
+class Zone(FileAuthority):
+    """The zone "test", whose records a test changes."""
+
+    def __init__(self) -> None:
+        ResolverBase.__init__(self)
+        start = dns.Record_SOA(mname=b"ns.test", rname=b"admin.test", minimum=1, ttl=1)
+        self.soa = (b"test", start)
+        self.records: dict[bytes, list[Any]] = {b"test": [start]}
+
+    def has(self, name: bytes, *hosts: str) -> None:
+        self.records[name] = [dns.Record_A(host, ttl=1) for host in hosts]
+
+    def offers(self, *targets: tuple[int, int, int, bytes]) -> None:
+        """The servers of the service: priority, weight, port and name."""
+        self.records[SERVICE] = [dns.Record_SRV(*target, ttl=1) for target in targets]
+
+
+class NamesTests(Rig):
+    def setUp(self) -> None:
+        super().setUp()
+        self.zone = Zone()
+        self.dns = free_port()
+        factory = DNSServerFactory(authorities=[self.zone])
+        factory.noisy = False
+        protocol = dns.DNSDatagramProtocol(factory)
+        protocol.noisy = False
+        self.ports = [
+            reactor.listenUDP(self.dns, protocol, interface="127.0.0.1"),
+            reactor.listenTCP(self.dns, factory, interface="127.0.0.1"),
+        ]
+        self.addCleanup(self.dns_dies)
+
+    async def dns_dies(self) -> None:
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+
+    async def follow(self, *servers: dict[str, Any], **resolver: str) -> Program:
+        """pylb with servers that are followed, over HTTP and TCP."""
+        self.http_port, self.tcp_port = free_port(), free_port()
+        return await self.pylb(
+            resolver={"addresses": [f"127.0.0.1:{self.dns}"], **resolver},
+            pools={"p": {"servers": [{"resolve": True, **server} for server in servers]}},
+            listeners={
+                "http": {"protocol": "http", "listen": f"127.0.0.1:{self.http_port}", "pool": "p"},
+                "tcp": {"protocol": "tcp", "listen": f"127.0.0.1:{self.tcp_port}", "pool": "p"},
+            },
+        )
+
+    def sites(self) -> int:
+        """Servers on all `HOSTS`, which say where they are; their port."""
+        number = free_port()
+        for host in HOSTS:
+            factory = Site(NamedPage(host))
+            factory.noisy = False
+            port = reactor.listenTCP(number, factory, interface=host)
+            self.addCleanup(port.stopListening)
+        return number
+
+    async def who(self) -> set[str]:
+        """Who answers four requests, none of which may fail."""
+        answers = [await ask_http(self.http_port) for _ in range(4)]
+        self.assertEqual({status for status, _ in answers}, {200})
+        return {body.decode() for _, body in answers}
+
+    async def until_served_by(self, *hosts: str) -> None:
+        while await self.who() != set(hosts):
+            pass
+
+    async def client(self) -> Peer:
+        """A TCP connection through pylb to a server of HTTP, in the middle of its first request."""
+        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.tcp_port), Peer())
+        self.addCleanup(until, lambda: client.lost)
+        self.addCleanup(client.transport.abortConnection)
+        client.transport.write(b"GET / HTTP/1.0\r\n")
+        return client
+
+    async def test_servers_come_and_go(self) -> None:
+        """No request fails, and a connection to a server that is gone lives on."""
+        self.zone.has(APP, HOSTS[0])
+        program = await self.follow({"address": f"app.test:{self.sites()}"})
+        self.assertEqual(await self.who(), {HOSTS[0]})
+        old = await self.client()
+        self.zone.has(APP, *HOSTS)
+        await self.until_served_by(*HOSTS)
+        self.zone.has(APP, HOSTS[1])
+        await self.until_served_by(HOSTS[1])
+        old.transport.write(b"\r\n")
+        await until(lambda: old.lost)
+        self.assertTrue(old.heard.endswith(HOSTS[0].encode()), old.heard)
+        await self.ends(program)
+
+    async def test_dns_dies(self) -> None:
+        """The last servers go on, and so they do when the name is gone."""
+        self.zone.has(APP, *HOSTS)
+        program = await self.follow({"address": f"app.test:{self.sites()}"}, valid="1s")
+        del self.zone.records[APP]
+        await program.says(r"app.test: the name does not exist \(NXDOMAIN\); what was known stays")
+        self.assertEqual(await self.who(), set(HOSTS))
+        self.zone.has(APP, HOSTS[1])
+        await program.says("app.test is 127.0.0.3")
+        await self.dns_dies()
+        await program.says(r"app.test: app.test A+: nobody is there \(127.0.0.1:\d+\); what was known stays")
+        self.assertEqual(await self.who(), {HOSTS[1]})
+        await self.ends(program)
+
+    async def test_service(self) -> None:
+        """Ports are the records'; the second priority serves when the first does not."""
+        first, second = self.http("first"), self.http("second")
+        self.zone.has(b"n.test", "127.0.0.1")
+        self.zone.offers((10, 1, first.number, b"n.test"), (20, 1, second.number, b"n.test"))
+        program = await self.follow({"address": "app.test", "service": "http"})
+        self.assertEqual(await self.who(), {"first"})
+        await first.kill()
+        self.assertEqual(await self.who(), {"second"})
+        await self.ends(program)
+
+    async def test_sixty_records(self) -> None:
+        """An answer that fits into no datagram."""
+        self.zone.has(APP, *(f"127.0.1.{place}" for place in range(60)), HOSTS[0])
+        number = self.sites()
+        program = await self.follow({"address": f"app.test:{number}"})
+        await program.says(r"app.test is 127.0.0.2, (127\.0\.1\.\d+(, )?){60}\n")
+        self.assertEqual(await self.who(), {HOSTS[0]})
+        await self.ends(program)
