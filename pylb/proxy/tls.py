@@ -4,6 +4,7 @@
   none, or for an unknown one, gets the first.
 - Towards servers: verified with the system's authorities, or the operator's, and service-identity; what cannot be
   verified is refused while connecting.
+- A client may come back with its session, and with a new one each time, to the same listener of the same process.
 - Contexts are made once and never changed while in use.
 """
 
@@ -48,6 +49,8 @@ _BUFFER_SIZE = 32 * 1024
 _MODE_ENABLE_PARTIAL_WRITE = 1
 #: A fixed name for the session cache of every context; sessions are not shared between contexts.
 _SESSION_ID = b"pylb"
+#: Seconds for which a client may come back with its session, nginx's.
+_SESSION_TIMEOUT = 300
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -85,6 +88,7 @@ class ServerTLS:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         _harden(context, min_version)
         context.set_session_id(_SESSION_ID)
+        context.set_timeout(_SESSION_TIMEOUT)
         context.use_certificate_chain_file(certificate.cert)
         context.use_privatekey_file(certificate.key)
         context.check_privatekey()

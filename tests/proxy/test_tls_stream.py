@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from pylb.balance.server import Server
 from pylb.model import Certificate, InetAddress, ListenerTLS, ServerSpec, UpstreamTLS
+from pylb.proxy import tls
 from pylb.proxy.identity import RESUMED, CertificateRefused
 from pylb.proxy.poller import can_poll
 from pylb.proxy.tls import ClientTLS, ServerTLS
@@ -393,14 +394,12 @@ class WriteTests(OneTLSStream):
 
     def test_others_do_not_notice(self) -> None:
         """What OpenSSL has against one connection is not found with another."""
-        self.far.reset()
-        self.stream.write(b"!")
+        broken, far = self.stream, self.far
         self.connect()
-        reasons = []
-        self.protocol.connectionLost = lambda reason: reasons.append(reason.value.args[0][0][0])
+        far.reset()
+        broken.write(b"!")
         self.peer.send(RUBBISH)
-        self.turn()
-        self.assertEqual(reasons, ["SSL routines"])
+        self.assertEqual(self.stream.doRead().args[0][0][0], "SSL routines")
 
 
 class EndTests(OneTLSStream):
@@ -446,8 +445,19 @@ class EndTests(OneTLSStream):
         self.stream.write(b"too late")
         self.stream.pauseProducing()
         self.stream.loseWriteConnection()
+        self.assertEqual(self.turn(2), ["hands", b"!"])
         self.far.end()
         self.assertEqual(self.turn(2), ["hands", b"!", ConnectionDone])
+
+    def test_producer_leaves_late(self) -> None:
+        """Our word is said once, whenever the producer leaves."""
+        self.stream.registerProducer(Producer(), True)
+        self.stream.loseConnection()
+        self.turn()
+        self.stream.unregisterProducer()
+        self.assertEqual(self.turn(2), ["hands"])
+        self.far.end()
+        self.assertEqual(self.turn(2), ["hands", ConnectionDone])
 
     def test_no_room_for_our_word(self) -> None:
         """If the socket does not take our word, it goes when it does."""
@@ -521,6 +531,12 @@ class ResumptionTests(OneTLSStream):
             self.assertTrue(self.resumed(), tickets)
             self.assertEqual(self.far.tls.version(), "TLSv1.2")
 
+    def test_not_for_long(self) -> None:
+        """Clients are told to come back within five minutes."""
+        self.stream.write(b"!")
+        self.far.read()
+        self.assertEqual(self.far.tls.session.ticket_lifetime_hint, 300)
+
     def test_other_listeners(self) -> None:
         """Another listener does not know the session."""
         self.stream.write(b"!")
@@ -539,20 +555,20 @@ class TowardsServerTests(OneTLSStream):
         self.clock = Clock()
         super().setUp()
 
-    def tls(self, **asked: str) -> ClientTLS:
+    def towards(self, **asked: object) -> ClientTLS:
         return ClientTLS(UpstreamTLS(ca=str(self.folder / "ca.pem"), **asked), self.clock.seconds)
 
     def connect(self) -> None:
         self.far_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.far_context.load_cert_chain(self.folder / "site.pem", self.folder / "site.key")
-        self.client_tls = self.tls(server_name="site.test")
+        self.client_tls = self.towards(server_name="site.test")
         self.dial(self.client_tls)
 
-    def dial(self, tls: ClientTLS, address="192.0.2.7") -> None:
+    def dial(self, client_tls: ClientTLS, address="192.0.2.7") -> None:
         """Another connection to the server."""
         server = Server(ServerSpec(address=InetAddress(address, 443)))
         mine = self.sockets()
-        self.begin(tls.over(Factory.forProtocol(Listener), server, self.reactor), mine)
+        self.begin(client_tls.over(Factory.forProtocol(Listener), server, self.reactor), mine)
         self.far = Far(self.peer, self.far_context, server_side=True)
         self.turn()
         self.shake()
@@ -578,7 +594,7 @@ class TowardsServerTests(OneTLSStream):
 
     def test_refused(self) -> None:
         """A server that is not who it should be is refused."""
-        self.assertRaises(OSError, self.dial, self.tls(server_name="other.test"))
+        self.assertRaises(OSError, self.dial, self.towards(server_name="other.test"))
         self.assertEqual(self.turn(), [CertificateRefused])
 
     def test_resumes(self) -> None:
@@ -601,21 +617,33 @@ class TowardsServerTests(OneTLSStream):
 
     def test_whose_session(self) -> None:
         """A session is for the same pool and the same server only."""
-        self.assertFalse(self.resumed(self.tls(server_name="site.test")))
+        self.assertFalse(self.resumed(self.towards(server_name="site.test")))
         self.dial(self.client_tls)
         self.assertFalse(self.resumed(self.client_tls, "192.0.2.8"))
 
     def test_not_of_a_stranger(self) -> None:
-        """Who was refused has no session."""
-        stranger = trustme.CA().issue_cert("site.test")
-        self.far_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        stranger.configure_cert(self.far_context)
+        """Who is refused leaves no session, and takes nobody's away."""
+        self.assertTrue(self.resumed())
+        self.stream.loseConnection()
+        known, self.far_context = self.far_context, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("site.test").configure_cert(self.far_context)
         for _ in range(2):
-            self.assertRaises(OSError, self.dial, self.client_tls, "192.0.2.9")
+            self.assertRaises(OSError, self.dial, self.client_tls)
             self.assertEqual(self.turn(), [CertificateRefused])
+        self.far_context = known
+        self.dial(self.client_tls)
+        self.assertTrue(self.far.tls.session_reused)
+
+    def test_bounded(self) -> None:
+        """So many servers are remembered; one more, and all are forgotten."""
+        self.patch(tls, "_PEERS", 1)
+        self.assertTrue(self.resumed())
+        self.assertFalse(self.resumed(self.client_tls, "192.0.2.8"))
+        self.assertTrue(self.resumed(self.client_tls, "192.0.2.8"))
+        self.assertFalse(self.resumed())
 
     def test_unverified(self) -> None:
         """Where nobody verifies nothing is gone on with."""
-        tls = self.tls(server_name="site.test", verify=False)
-        self.dial(tls)
-        self.assertFalse(self.resumed(tls))
+        careless = self.towards(server_name="site.test", verify=False)
+        self.dial(careless)
+        self.assertFalse(self.resumed(careless))
