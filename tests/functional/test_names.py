@@ -21,6 +21,13 @@ APP = b"app.test"
 SERVICE = b"_http._tcp.app.test"
 
 
+#: A system without DNS servers.
+NO_SERVERS = """
+import functools, pylb.proxy.resolve
+pylb.proxy.resolve.nameservers = functools.partial(pylb.proxy.resolve.nameservers, "/dev/null")
+"""
+
+
 class Zone(FileAuthority):
     """The zone "test", whose records a test changes."""
 
@@ -136,6 +143,18 @@ class NamesTests(Rig):
         await first.kill()
         self.assertEqual(await self.who(), {"second"})
         await self.ends(program)
+
+    async def test_nobody_to_ask(self) -> None:
+        """Without a resolver, and with none of the system, it is said what to do, before anything starts."""
+        listen = f"127.0.0.1:{free_port()}"
+        path = self.configure(
+            pools={"p": {"servers": [{"address": "app.test:80", "resolve": True}]}},
+            listeners={"tcp": {"protocol": "tcp", "listen": listen, "pool": "p"}},
+        )
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path), prelude=NO_SERVERS)
+        self.assertEqual(await program.ended(), 1)
+        text = 'no DNS servers for "resolve": name them in resolver.addresses (/dev/null names none)'
+        self.assertEqual(program.said, f"{path}: {text}\n")
 
     async def test_sixty_records(self) -> None:
         """An answer that fits into no datagram."""
