@@ -170,6 +170,32 @@ class DeathTests(WorkersRig):
         await self.end_all(program)
         self.assertIn("worker 2 has ended, its successor starts now: SIGKILL", program.said)
 
+    async def test_sockets_of_a_dead_worker(self) -> None:
+        """Of every kind they are served by the other one, at once; a datagram waits as a connection does."""
+        ports = {"tcp": free_port(), "udp": free_port()}
+        servers = {"tcp": self.tcp("server"), "udp": self.udp("time")}
+        program = await self.pylb(
+            workers=2,
+            pools={name: {"servers": [server.address]} for name, server in servers.items()},
+            listeners={
+                **{
+                    name: {"protocol": name, "listen": f"127.0.0.1:{port}", "pool": name}
+                    for name, port in ports.items()
+                },
+                "unix": {"protocol": "tcp", "listen": f"unix:{self.folder}/s", "pool": "tcp"},
+            },
+        )
+        for number in (1, 2):
+            os.kill(workers(program.said)[number], signal.SIGKILL)
+            for _ in range(MANY // 4):
+                self.assertEqual(await ask_udp(ports["udp"], b"?"), b"time ?")
+                self.assertEqual(await ask_tcp(ports["tcp"]), b"server")
+                client = await connectProtocol(UNIXClientEndpoint(reactor, str(self.folder / "s")), Peer())
+                await until(lambda: client.lost)  # noqa: B023
+                self.assertEqual(bytes(client.heard), b"server")
+            await program.says(f"(?s)worker {number} has ended.*worker {number} serves")
+        await self.end_all(program)
+
     async def test_stalled(self) -> None:
         """A worker that does not give signs of life is killed and replaced; nobody who comes meanwhile is refused."""
         port = free_port()
@@ -236,6 +262,22 @@ class SessionTests(WorkersRig):
         await self.dies(program, 2)
         self.assertEqual(await names(), {name})
         await self.end_all(program)
+
+
+class ReactorTests(WorkersRig):
+    async def test_other_reactors(self) -> None:
+        """Workers have the one that twistd was told to use."""
+        for name in ("select", "asyncio"):
+            port = free_port()
+            path = self.configure(**self.echo(port, workers=2))
+            program = self.run_twistd("-n", "-r", name, "--pidfile=", "pylb", "--config", str(path))
+            await program.says(READY)
+            for pid in workers(program.said).values():
+                self.assertIn(f"twisted.internet.{name}reactor", Path(f"/proc/{pid}/cmdline").read_text())
+            await self.dies(program, 1)
+            for _ in range(MANY // 4):
+                (await self.client(port)).transport.loseConnection()
+            await self.end_all(program)
 
 
 class DaemonTests(WorkersRig):
