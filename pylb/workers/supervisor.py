@@ -69,13 +69,7 @@ class Supervisor(Service):
         self._has_served = False
         # What is wrong is found by making one of those that the workers are going to have.
         LoadBalancer(replace(config, access_log=None), reactor, clock, Inherited([], None))
-        self._estate = Estate(config)
-        try:
-            self._estate.log = open_access_log(config.access_log, reactor, clock)
-            self._estate.rows = bind_rows(config.listeners.values(), config.workers)
-        except Exception:
-            self._estate.close()
-            raise
+        self._estate = _estate(config, reactor, clock)
         self._sessions = tables(config)
         self._rota = Rota()
         self._children: dict[int, Child] = {}
@@ -129,6 +123,8 @@ class Supervisor(Service):
 
     def came(self, child: Child) -> None:
         """A worker serves its own sockets."""
+        if not self.running:
+            return
         child.since = self._clock()
         _log.info("worker {worker} serves, process {pid}", worker=child.number, pid=child.pid)
         self._pass_on(self._rota.came(child.number))
@@ -139,6 +135,8 @@ class Supervisor(Service):
 
     def went(self, child: Child, reason: str) -> None:
         """A worker has ended, and was reaped."""
+        if self._children.get(child.number) is not child:
+            return  # it could not be told what to do
         del self._children[child.number]
         self._estate.board.rows[child.number - 1].clear()
         if not self.running:
@@ -216,6 +214,17 @@ class Supervisor(Service):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._gone.callback(None)
+
+
+def _estate(config: Config, reactor: Any, clock: Callable[[], float]) -> Estate:
+    estate = Estate(config)
+    try:
+        estate.log = open_access_log(config.access_log, reactor, clock)
+        estate.rows = bind_rows(config.listeners.values(), config.workers)
+    except Exception:
+        estate.close()
+        raise
+    return estate
 
 
 def pause(hasty: int) -> float:

@@ -193,6 +193,7 @@ class StartTests(Supervised):
             self.reactor.advance(0)
             self.reactor.advance(0)
         self.assertIn("no more processes", formatEvent(logs[-1]))
+        self.started[0].go()  # a process that was there nevertheless
         other = self.begun()
         self.failureResultOf(other.ready, WorkerEnded)
         self.successResultOf(made.ready)
@@ -345,6 +346,9 @@ class EndTests(Supervised):
         made = self.begun()
         made.stopService()
         self.assertTrue(all(child.killed for child in self.started))
+        for child in self.started:
+            child.come()  # which was said before
+        self.assertNoResult(made.ready)
 
     def test_at_once(self) -> None:
         """When it was stopped before it began, nothing begins."""
