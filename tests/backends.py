@@ -20,7 +20,7 @@ from pylb.model import InetAddress
 __all__ = ["Backend", "Peer", "dead_address", "echo", "round_trips", "until"]
 
 #: Seconds after which a test has waited in vain.
-PATIENCE = 10.0
+PATIENCE = 30.0
 #: More than the way from a client through pylb to a server and back has stations.
 ROUND_TRIPS = 10
 
