@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import typing
+from typing import Any
 
 from twisted.internet.main import CONNECTION_LOST
 
@@ -24,6 +25,8 @@ __all__ = ["MANY", "READS", "Meter", "pass_on"]
 #: So many bytes in one read are many, and so many such reads in a row are worth a pipe.
 MANY = 16 * 1024
 READS = 4
+#: So many bytes are worth a pipe when it is known how many there will be.
+LEAST = 64 * 1024
 #: So many bytes in one turn are few, and after so many such turns in a row the pipe is given back.
 FEW = 4 * 1024
 TURNS = 8
@@ -48,7 +51,7 @@ def pass_on(source: object, sink: object, meter: Meter, count: int = sys.maxsize
     False if that cannot be, or not now: then nothing has changed.  While they pass nobody else writes to the sink.  When few
     come at a time they are read as ever again, and `meter` is not told.
     """
-    if type(source) is not Stream or type(sink) is not Stream:
+    if count < LEAST or type(source) is not Stream or type(sink) is not Stream:
         return False
     if source.source_of is not None or sink.sink_of is not None or not sink.sends_at_once:
         return False
@@ -83,6 +86,8 @@ class Passage:
         """The source can be read; why it has ended, if it has."""
         source = self._source
         assert source is not None
+        if self._pipe.held:
+            return None
         try:
             count = self._pipe.fill(source.fileno(), self._left)
         except BlockingIOError:
@@ -124,16 +129,21 @@ class Passage:
         """What is in the pipe is lost, too."""
         self._end()
 
+    @property
+    def _producer(self) -> Any:
+        """Who is told when the sink takes no more, as if it had been written to."""
+        return self._sink.producer or self._source
+
     def _wait(self) -> None:
         if not self._waits:
             self._waits = True
             self._sink.startWriting()
-            if self._source is not None:
-                self._source.pauseProducing()
+            if self._producer is not None:
+                self._producer.pauseProducing()
 
     def _go_on(self) -> None:
-        if self._waits and self._source is not None:
-            self._source.resumeProducing()
+        if self._waits and self._producer is not None:
+            self._producer.resumeProducing()
         self._waits = False
         if not self._left or self._few >= TURNS or self._source is None:
             self._end()

@@ -184,6 +184,9 @@ class Stream(tcp.Connection):
         if self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected or self._aborting:
             super().write(data)
             return
+        if self.sink_of is not None and self.sink_of.held:
+            super().write(data)  # which comes after what passes
+            return
         try:
             sent = self.socket.send(data)
         except OSError as error:

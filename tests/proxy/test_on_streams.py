@@ -28,7 +28,7 @@ MODULES = (
     test_tunnel,
 )
 #: Those in which bytes go through pipes.
-PASSING = (test_tcp, test_pace)
+PASSING = (test_tcp, test_pace, test_client, test_exchange, test_factory, test_faults, test_server)
 
 
 class OnStreams:
@@ -58,7 +58,7 @@ class ThroughPipes(OnStreams):
     def setUp(self) -> None:
         super().setUp()
         self.network.pipes = pipes.Pipes(4)
-        for name, value in {"MANY": 0, "READS": 1, "TURNS": sys.maxsize}.items():
+        for name, value in {"MANY": 0, "READS": 1, "LEAST": 1, "TURNS": sys.maxsize}.items():
             self.patch(splice, name, value)
         # Not to hold more than the tests allow to be read.
         self.patch(pipes, "SIZE", 128 * 1024)

@@ -44,6 +44,7 @@ class PassageCase(SynchronousTestCase):
         skip = "this system has no splice"
 
     def setUp(self) -> None:
+        self.patch(splice, "LEAST", 1)
         self.reactor = Reactor()
         self.streams = Streams(self.reactor, 2)
         self.made: list[Stream] = []
@@ -200,6 +201,16 @@ class HeldTests(PassageCase):
         self.assertEqual(self.tally.counts, [len(sent)] * 2)
         self.assertIn(self.source, self.streams.getReaders())
         self.assertEqual(self.streams.getWriters(), [])
+
+    def test_written_behind(self) -> None:
+        """What is written to the sink comes after what its pipe holds."""
+        self.pass_on()
+        self.fill_up()
+        self.source.connectionLost(Failure(ConnectionLost()))
+        heard = self.taken()
+        self.sink.write(b"last")
+        heard += self.drain()
+        self.assertEqual((len(heard), heard[-4:]), (self.tally.counts[0] + 4, b"last"))
 
     def test_close_flushes(self) -> None:
         """A sink that is closed, or shut, gets first what the pipe holds."""

@@ -33,6 +33,9 @@ class Asker(Protocol):
     def answer_data(self, data: bytes) -> None:
         """A piece of the body."""
 
+    def answer_sink(self) -> object | None:
+        """The transport that more of the body may pass to as it is, if there is one; who lets it counts it in the record."""
+
     def answer_ends(self, trailers: bytes) -> None:
         """The body is whole."""
 

@@ -12,6 +12,7 @@ One answer for each message, or `BadHead`.  A framing is a number: so many bytes
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -116,6 +117,13 @@ class BodyReader(Protocol):
     def feed(self, data: bytes) -> bytes:
         """The payload in `data`; raises BadHead when the framing is broken."""
 
+    @property
+    def left(self) -> int:
+        """So many bytes of payload come next, with nothing between them."""
+
+    def skip(self, count: int) -> None:
+        """So many of them have come, and need not be fed."""
+
     def close(self) -> bool:
         """The sender has closed: whether the body is whole."""
 
@@ -130,22 +138,26 @@ def body_reader(framing: int) -> BodyReader:
 class LengthBody:
     """So many bytes."""
 
-    __slots__ = ("_missing", "done", "rest", "trailers")
+    __slots__ = ("done", "left", "rest", "trailers")
 
     def __init__(self, length: int) -> None:
-        self._missing = length
+        self.left = length
         self.done = length == 0
         self.rest = b""
         self.trailers: Fields | None = None
 
     def feed(self, data: bytes) -> bytes:
-        missing = self._missing
-        self._missing = missing - len(data)
-        if self._missing > 0:
+        missing = self.left
+        self.left = missing - len(data)
+        if self.left > 0:
             return data
         self.done = True
         self.rest = data[missing:]
         return data[:missing]
+
+    def skip(self, count: int) -> None:
+        self.left -= count
+        self.done = not self.left
 
     def close(self) -> bool:
         return self.done
@@ -155,6 +167,7 @@ class UntilCloseBody:
     """All bytes until the sender closes."""
 
     __slots__ = ("done", "rest", "trailers")
+    left = sys.maxsize
 
     def __init__(self) -> None:
         self.done = False
@@ -163,6 +176,9 @@ class UntilCloseBody:
 
     def feed(self, data: bytes) -> bytes:
         return data
+
+    def skip(self, count: int) -> None:
+        """There is always more."""
 
     def close(self) -> bool:
         self.done = True
@@ -173,6 +189,7 @@ class ChunkedBody:
     """Chunks, taken apart in steps; each step says whether it got through or needs more bytes."""
 
     __slots__ = ("_data", "_extensions", "_missing", "_payload", "_step", "done", "rest", "trailers")
+    left = 0
 
     def __init__(self) -> None:
         self._data = b""
@@ -196,6 +213,9 @@ class ChunkedBody:
             self._data = data[at:]
         payload, self._payload = self._payload, []
         return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def skip(self, count: int) -> None:
+        raise NotImplementedError("chunks are read")
 
     def close(self) -> bool:
         return self.done

@@ -116,7 +116,7 @@ class ClientConnection(Protocol):
     def resumeProducing(self) -> None:
         self._blocked = False
         if self._request is not None:
-            self._watch()
+            self.watch()
             self._request.resume_answer()
         elif not self._closing:
             self._await_request()
@@ -145,7 +145,7 @@ class ClientConnection(Protocol):
         """Whether to bring no more of the request's body for now."""
         if held is not self._body_held:
             self._body_held = held
-            self._watch()
+            self.watch()
             self._adjust_reading()
 
     def finished(self, keep: bool) -> None:
@@ -196,7 +196,7 @@ class ClientConnection(Protocol):
             elif request.receiving:
                 data, self._pending = self._pending, b""
                 self._pending = request.receive(data)
-                self._watch()
+                self.watch()
             else:
                 break
         self._serving = False
@@ -214,7 +214,7 @@ class ClientConnection(Protocol):
         request = self._request = ClientRequest(self, ask)
         request.begin()
         if ask.framing:
-            self._watch()
+            self.watch()
 
     def _read_head(self, data: bytes) -> Ask | None:
         """What is asked, once the head is whole; what came behind it waits."""
@@ -240,7 +240,7 @@ class ClientConnection(Protocol):
         spec = self.factory.spec
         self._deadline.set(spec.send_timeout if self._blocked else spec.keepalive_timeout)
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """The next piece of the request's body must come in time, if one must come."""
         if not self._blocked and self._awaits_body:
             self._deadline.set(self.factory.spec.client_body_timeout)

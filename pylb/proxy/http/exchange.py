@@ -15,6 +15,7 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 
 from __future__ import annotations
 
+from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.dial import ServerSide, UpstreamError
 from pylb.proxy.http.ask import Ask
@@ -139,6 +140,18 @@ class Exchange(Sending):
     def answer_data(self, data: bytes) -> None:
         """A piece of the answer's body came."""
         self._asker.answer_data(data)
+
+    def pass_answer(self, server: ServerConnection, count: int) -> None:
+        """The body's next `count` bytes may pass unread, if the asker can take them as they are."""
+        sink = self._asker.answer_sink()
+        if sink is not None:
+            splice.pass_on(server.transport, sink, server, count)
+
+    def answer_passes(self, count: int) -> None:
+        """So many bytes pass unread."""
+        self.record.upstream_bytes_received += count
+        self.record.bytes_sent += count
+        self.await_more()
 
     def answer_ends(self, trailers: Fields | None, *, clean: bool) -> None:
         """The answer is whole; `clean` if nothing came behind it and the server has not closed."""

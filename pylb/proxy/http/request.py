@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader, encode_chunk, encode_last_chunk
@@ -81,10 +82,30 @@ class ClientRequest:
         if payload:
             exchange.body(payload)
         if body.done and self._body is body:
-            self._body = None
-            exchange.body_ends(body.trailers)
-            self._connection.hold_body(False)
+            self._end_body()
+        elif len(data) >= splice.MANY:
+            exchange.pass_body(self._connection.transport, self, body.left)
         return body.rest
+
+    def _end_body(self) -> None:
+        body, self._body = self._body, None
+        self._exchange.body_ends(body.trailers)
+        self._connection.hold_body(False)
+
+    def came(self, count: int) -> None:
+        """So many bytes of the body pass unread."""
+        self._record.bytes_received += count
+        self._record.upstream_bytes_sent += count
+        self._body.skip(count)
+        self._connection.watch()
+
+    def went(self, count: int) -> None:
+        """Whether the server takes them is told by its transport."""
+
+    def passed(self) -> None:
+        """All of the body has."""
+        if self._body is not None:
+            self._end_body()
 
     def stop(self, status: int) -> None:
         """The request cannot go on, by the client's fault."""
@@ -156,6 +177,9 @@ class ClientRequest:
 
     def answer_data(self, data: bytes) -> None:
         self._write(encode_chunk(data) if self._framing == CHUNKED else data)
+
+    def answer_sink(self) -> object | None:
+        return None if self._framing == CHUNKED else self._connection.transport
 
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:

@@ -188,6 +188,9 @@ class _WebRequest:
         if not self._gone:
             self._request.write(data)
 
+    def answer_sink(self) -> None:
+        """What twisted.web is given it frames itself."""
+
     def answer_ends(self, trailers: bytes) -> None:
         self._finish()
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pylb.balance.server import Server
+from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import REPLAYED, Ask
 from pylb.proxy.http.asker import Asker
@@ -58,6 +59,11 @@ class Sending(Attempts):
             self._send(data)
         elif self._replay is not None and len(self._replay) > REPLAYED:
             self._asker.pause_body()
+
+    def pass_body(self, source: object, meter: splice.Meter, count: int) -> None:
+        """The body's next `count` bytes may pass unread, if it has a server and need not be kept."""
+        if self._server is not None and self._replay is None and self._ask.framing != CHUNKED:
+            splice.pass_on(source, self._server.transport, meter, count)
 
     def body_ends(self, trailers: Fields | None) -> None:
         """The request's body is whole."""

@@ -1,7 +1,8 @@
 """How does a server answer on one connection?
 
 Reads heads and bodies for the exchange that uses the connection, one after the other.  Whatever a server sends that was
-not asked for ends the connection: between two requests a single byte is enough.
+not asked for ends the connection: between two requests a single byte is enough.  What is left of a long body passes to the
+client without being read, if it can (see `pylb.proxy.splice`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from pylb.balance.server import Server
+from pylb.proxy import splice
 from pylb.proxy.connections import LINGER
 from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import ServerSide
@@ -154,7 +156,23 @@ class ServerConnection(ServerSide):
         payload = body.feed(data)
         if payload:
             exchange.answer_data(payload)
+        if len(data) >= splice.MANY and not body.done and self._exchange is exchange:
+            exchange.pass_answer(self, body.left)
         self._end(exchange, body, body.rest)
+
+    def came(self, count: int) -> None:
+        """So many bytes of the body pass unread."""
+        if self._exchange is not None and self._body is not None:
+            self._body.skip(count)
+            self._exchange.answer_passes(count)
+
+    def went(self, count: int) -> None:
+        """Whether the client takes them is told by its transport."""
+
+    def passed(self) -> None:
+        """All of the body has."""
+        if self._exchange is not None and self._body is not None:
+            self._end(self._exchange, self._body, b"")
 
     def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:

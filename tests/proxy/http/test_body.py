@@ -176,6 +176,15 @@ class LengthBodyTests(SynchronousTestCase):
         reader.feed(b"abcd")
         self.assertFalse(reader.close())
 
+    def test_skipped(self):
+        """What came by another way counts: the body says how much is left."""
+        reader = body_reader(9)
+        reader.feed(b"abc")
+        reader.skip(4)
+        self.assertEqual((reader.left, reader.done), (2, False))
+        reader.skip(2)
+        self.assertEqual((reader.left, reader.done), (0, True))
+
     def test_empty(self):
         """Nothing is needed to finish a body of no bytes."""
         self.assertTrue(body_reader(0).done)
