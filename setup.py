@@ -26,6 +26,7 @@ setup(
         "PyYAML>=6.0",
         "pydantic>=2.10",
         "click>=8.1",
+        "h2>=4.4.1",
     ],
     extras_require={
         "test": [

@@ -11,12 +11,24 @@ from pylb.balance.server import Server
 __all__ = ["Fortunes"]
 
 
+#: What others than clients do to a server.
+_ORDERS = frozenset({Change.CHECKED, Change.SWITCHED, Change.WEIGHED})
+
+
 class Fortunes:
-    """The observer of every pool: logs what becomes of its servers."""
+    """The observer of every pool: logs what becomes of its servers.
+
+    What follows from `orders` (checks, switches) is not logged where somebody else gives them, and logs them.
+    """
 
     _log = Logger()
 
+    def __init__(self, orders: bool = True) -> None:
+        self._orders = orders
+
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+        if change is Change.WEIGHED or (change in _ORDERS and not self._orders):
+            return
         if change is Change.TOLERATED:
             self._log.warn(
                 "pool {pool}: {server} fails and stays: {reason}", pool=pool.name, server=server.name, reason=reason

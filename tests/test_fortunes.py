@@ -70,6 +70,17 @@ class FortunesTests(SynchronousTestCase):
         expected = [f"pool web: 10.0.0.1:80 is switched to {state}: its agent" for state in ("drain", "up")]
         self.assertEqual(lines, [(LogLevel.info, line) for line in expected])
 
+    def test_orders_of_others(self):
+        """Who only does what others have logged says nothing of it."""
+        pool = make_pool(self.pool.spec, lambda: self.now, Fortunes(orders=False))
+
+        def obey():
+            pool.checked(pool.servers[0], "unhealthy", "")
+            pool.switch(pool.servers[1], "drain")
+            pool.reweigh(pool.servers[0], 0.0)
+
+        self.assertEqual(self.lines(obey), [])
+
     def test_lone(self):
         """A server that is never ejected, because it is alone, is said to fail, once, and to work again."""
         self.pool.replace(self.pool.servers[:1])

@@ -46,6 +46,8 @@ class Change(Enum):
     SWITCHED = "switched"
     #: Active checks say something else of the server.
     CHECKED = "checked"
+    #: Another part of its weight counts.
+    WEIGHED = "weighed"
 
 
 class Note(NamedTuple):

@@ -44,7 +44,7 @@ class PoolObserver(Protocol):
     """Hears of changes of fortune, not of requests."""
 
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
-        """A server was ejected, recovered, switched or checked, or one that is never ejected began to fail."""
+        """A server was ejected, recovered, switched, weighed or checked, or one that is never ejected began to fail."""
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         """The pool refused somebody for the first time, or serves again."""
@@ -183,7 +183,7 @@ class Pool:
         self._observer.server_changed(self, server, Change.CHECKED, reason)
 
     def reweigh(self, server: Server, share: float, why: str = "") -> None:
-        """Let a server count for `share` times its weight; for 0 it drains, which is news, and `why`.
+        """Let a server count for `share` times its weight; for 0 it drains, and `why` is for news.
 
         Where its place is not a matter of weight alone (hash, ip_hash, maglev, first) only 0 counts.
         """
@@ -194,7 +194,9 @@ class Pool:
             self._settle(server, self._clock())
         else:
             self.replace(self.servers)
-        if server.drains is not drained:
+        if server.drains is drained:
+            self._observer.server_changed(self, server, Change.WEIGHED, f"{share:g}")
+        else:
             self._observer.server_changed(self, server, Change.SWITCHED, f"{'drain' if server.drains else 'up'}: {why}")
 
     def acquire(self, request: Request | None = None, after: Lease | None = None) -> Lease:

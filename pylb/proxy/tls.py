@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -115,14 +115,21 @@ def _names(path: str) -> Iterator[str]:
 
 
 class ClientTLS:
-    """TLS towards the servers of a pool.  Raises `OpenSSL.SSL.Error` when the authorities cannot be read."""
+    """TLS towards the servers of a pool, who are offered `protocols` (ALPN).
 
-    def __init__(self, spec: UpstreamTLS, clock: Callable[[], float] = time.monotonic) -> None:
+    Raises `OpenSSL.SSL.Error` when the authorities cannot be read.
+    """
+
+    def __init__(
+        self, spec: UpstreamTLS, clock: Callable[[], float] = time.monotonic, protocols: Sequence[bytes] = ()
+    ) -> None:
         self._spec = spec
         self._clock = clock
         #: By name and address: servers may have a name in common, but have no sessions in common.
         self._peers: dict[tuple[str, object], _Peer] = {}
         self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        if protocols:
+            self._context.set_alpn_protos(list(protocols))
         _harden(self._context, "1.2")
         if spec.verify:
             self._context.set_verify(SSL.VERIFY_PEER, verify)

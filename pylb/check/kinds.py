@@ -1,0 +1,31 @@
+"""Which class does the check that an operator asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pylb.check.agent import AgentProbe
+from pylb.check.grpc import GrpcProbe
+from pylb.check.http import HttpProbe
+from pylb.check.interface import IHealthCheck
+from pylb.check.program import ProgramProbe
+from pylb.check.stream import TcpProbe, UdpProbe
+from pylb.model import AgentCheck, ExecCheck, GrpcCheck, HealthCheck, HttpCheck, OwnCheck, TcpCheck, UdpCheck
+
+__all__ = ["make_check"]
+
+_KINDS: Mapping[type[Any], Callable[[Any], IHealthCheck]] = {
+    HttpCheck: HttpProbe,
+    TcpCheck: TcpProbe,
+    UdpCheck: UdpProbe,
+    GrpcCheck: GrpcProbe,
+    ExecCheck: ProgramProbe,
+    AgentCheck: AgentProbe,
+    OwnCheck: lambda spec: spec.own(),
+}
+
+
+def make_check(spec: HealthCheck) -> IHealthCheck:
+    """A check of one server."""
+    return _KINDS[type(spec)](spec)

@@ -1,0 +1,102 @@
+"""Does a program of the operator's say that the server can serve?
+
+It is run without a shell, with nothing to read, and its exit status decides: 0 is good.  The first line that it writes, of
+errors rather than of others, is the reason in the log.  It learns whom to ask from PYLB_SERVER (the name in the
+configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothing).  One that takes too long is killed; what
+it has started itself is not waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pylb.check.interface import IHealthCheck, Unhealthy
+from pylb.check.target import Target
+from pylb.model import ExecCheck, InetAddress
+
+__all__ = ["ProgramProbe"]
+
+#: Bytes of what a program writes that are kept.
+_KEPT = 200
+_STDOUT, _STDERR = 1, 2
+
+
+@implementer(IHealthCheck)
+class ProgramProbe:
+    """Runs a program."""
+
+    def __init__(self, spec: ExecCheck) -> None:
+        self._command = spec.command
+
+    async def check(self, target: Target) -> None:
+        run = _Run()
+        target.reactor.spawnProcess(run, self._command[0], self._command, _environment(target))
+        await run.ended
+
+
+class _Run(ProcessProtocol):
+    """One run; `ended` fires when it is over."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred(lambda _: self._kill())
+        #: By descriptor.
+        self._said = {_STDOUT: b"", _STDERR: b""}
+        self._waited_for = True
+
+    def connectionMade(self) -> None:
+        self.transport.closeStdin()
+
+    def childDataReceived(self, descriptor: int, data: bytes) -> None:
+        said = self._said[descriptor]
+        self._said[descriptor] = said + data[: _KEPT - len(said)]
+
+    def processExited(self, reason: Failure) -> None:
+        if _how(reason).exitCode == 0:
+            self._over(None)
+
+    def processEnded(self, reason: Failure) -> None:
+        """All that it wrote has been read, too."""
+        self._over(Unhealthy(self._explain(_how(reason))))
+
+    def _over(self, problem: Unhealthy | None) -> None:
+        if not self._waited_for:
+            return
+        self._waited_for = False
+        self.transport.loseConnection()
+        if problem is None:
+            self.ended.callback(None)
+        else:
+            self.ended.errback(problem)
+
+    def _explain(self, end: ProcessDone | ProcessTerminated) -> str:
+        said = self._said[_STDERR].strip() or self._said[_STDOUT].strip()
+        first = said.decode("utf-8", "replace").partition("\n")[0]
+        how = f"ended by signal {end.signal}" if end.exitCode is None else f"exit status {end.exitCode}"
+        return f"{how}{f': {first}' if first else ''}"
+
+    def _kill(self) -> None:
+        self._waited_for = False
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+        self.transport.loseConnection()
+
+
+def _how(reason: Failure) -> ProcessDone | ProcessTerminated:
+    assert isinstance(reason.value, ProcessDone | ProcessTerminated)
+    return reason.value
+
+
+def _environment(target: Target) -> dict[str, str]:
+    address = target.address
+    host, port = (address.host, str(address.port)) if isinstance(address, InetAddress) else (address.path, "")
+    return {**os.environ, "PYLB_SERVER": target.name, "PYLB_ADDRESS": host, "PYLB_PORT": port}

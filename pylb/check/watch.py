@@ -1,0 +1,216 @@
+"""What does one check of one server say, again and again?
+
+- `fails` failures in a row and it calls the server unhealthy, `passes` in a row and healthy again.  The first answer to a
+  mandatory check decides alone.
+- It keeps its rhythm, from start to start, but none begins before the last is over.
+- That pylb itself has no descriptor or no port left says nothing of the server: it is as if nobody had asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pylb.check.interface import IHealthCheck, Report, Unhealthy
+from pylb.check.target import Target
+from pylb.model import HealthCheck
+from pylb.proxy.deadline import Deadline, Deadlines
+from pylb.proxy.dial import OWN_FAULTS, UpstreamError
+
+__all__ = ["Rota", "Tally", "Watch"]
+
+#: Seconds: a deadline of 0 is none.
+_AT_ONCE = 1e-6
+
+_log = Logger()
+
+
+class Tally(NamedTuple):
+    """What checks have come to, as nginx's API counts them (health_checks)."""
+
+    checks: int = 0
+    #: Those of them that failed.
+    fails: int = 0
+    #: How often they made a server unhealthy that was not.
+    unhealthy: int = 0
+    #: None before the first.
+    last_passed: bool | None = None
+
+
+class Rota(Protocol):
+    """Whoever gives watches their turns and hears of them."""
+
+    def due(self, watch: Watch) -> None:
+        """The time of its next check has come: call its `run`."""
+
+    def over(self, watch: Watch) -> None:
+        """Its check is over."""
+
+    def concluded(self, watch: Watch) -> None:
+        """Its verdict is another."""
+
+    def reported(self, watch: Watch, report: Report) -> None:
+        """The server said more of itself than that it is healthy."""
+
+
+class Watch:
+    """One check of one server."""
+
+    __slots__ = (
+        "_check",
+        "_deadline",
+        "_deadlines",
+        "_late",
+        "_random",
+        "_rota",
+        "_running",
+        "_started",
+        "_stopped",
+        "fails",
+        "healthy",
+        "passes",
+        "reason",
+        "spec",
+        "tally",
+        "target",
+    )
+
+    def __init__(
+        self,
+        spec: HealthCheck,
+        check: IHealthCheck,
+        target: Target,
+        rota: Rota,
+        deadlines: Deadlines,
+        random: Callable[[], float],
+    ) -> None:
+        self.spec = spec
+        self.target = target
+        #: Its verdict; None while a mandatory one has none.
+        self.healthy: bool | None = None if spec.mandatory else True
+        self.tally = Tally()
+        #: In a row.
+        self.passes = 0
+        self.fails = 0
+        #: Why the last check failed.
+        self.reason = ""
+        self._check = check
+        self._rota = rota
+        self._deadlines = deadlines
+        self._random = random
+        self._running: Deferred[None] | None = None
+        self._started = 0.0
+        self._late = False
+        self._stopped = False
+        self._deadline = Deadline(deadlines, self._due)
+
+    def start(self, seconds: float) -> None:
+        """Be due in so many seconds for the first time."""
+        self._deadline.set(max(seconds, _AT_ONCE))
+
+    def run(self) -> None:
+        """Check now."""
+        self._started = self._deadlines.clock()
+        self._late = False
+        self._deadline.expired = self._too_late
+        self._deadline.set(self.spec.timeout)
+        running = Deferred.fromCoroutine(self._ask())
+        self._running = None if running.called else running
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._stopped = True
+        self._deadline.stop()
+        if self._running is not None:
+            self._running.cancel()
+        self.target.leave()
+
+    async def _ask(self) -> None:
+        error: Exception | None = None
+        report: Report | None = None
+        try:
+            report = await self._check.check(self.target)
+        except Exception as problem:
+            error = problem
+        self.target.close()
+        if not self._stopped:
+            self._answered(report, error)
+
+    def _answered(self, report: Report | None, error: Exception | None) -> None:
+        self._running = None
+        if error is None:
+            self._passed()
+        elif not _is_ours(error):
+            self._failed(self._explain(error))
+        if self._stopped:
+            return  # by who has heard of it
+        self._rest()
+        self._rota.over(self)
+        if report is not None:
+            self._rota.reported(self, report)
+
+    def _passed(self) -> None:
+        self.fails = 0
+        self.passes += 1
+        self._count(True)
+        if self.healthy is None or (not self.healthy and self.passes >= self.spec.passes):
+            self._conclude(True)
+
+    def _failed(self, reason: str) -> None:
+        self.reason = reason
+        self.passes = 0
+        self.fails += 1
+        self._count(False)
+        if self.healthy is None or (self.healthy and self.fails >= self.spec.fails):
+            self._conclude(False)
+
+    def _count(self, passed: bool) -> None:
+        checks, fails, unhealthy, _ = self.tally
+        self.tally = Tally(checks + 1, fails + (not passed), unhealthy, passed)
+
+    def _conclude(self, healthy: bool) -> None:
+        self.healthy = healthy
+        if not healthy:
+            self.tally = self.tally._replace(unhealthy=self.tally.unhealthy + 1)
+        self._rota.concluded(self)
+
+    def _explain(self, error: Exception) -> str:
+        if self._late:
+            return f"no answer within {self.spec.timeout:g} s"
+        if isinstance(error, Unhealthy | UpstreamError):
+            return str(error)
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        text = f"{type(error).__name__}: {error}"
+        if text != self.reason:
+            _log.failure("a check of {server} breaks", Failure(error), server=self.target.name)
+        return text
+
+    def _rest(self) -> None:
+        """Be due when the interval is over; at once if the check took longer."""
+        spec = self.spec
+        pause = spec.interval
+        if self.healthy is False and spec.unhealthy_interval is not None:
+            pause = spec.unhealthy_interval
+        pause += self._random() * spec.jitter
+        self._deadline.expired = self._due
+        self._deadline.set(max(_AT_ONCE, self._started + pause - self._deadlines.clock()))
+
+    def _due(self) -> None:
+        self._rota.due(self)
+
+    def _too_late(self) -> None:
+        self._late = True
+        # One that catches this, and waits for something else, is late again.
+        self._deadline.set(self.spec.timeout)
+        if self._running is not None:
+            self._running.cancel()
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is pylb that has no descriptor, or no port, left."""
+    return error.ours if isinstance(error, UpstreamError) else isinstance(error, OSError) and error.errno in OWN_FAULTS

@@ -1,0 +1,31 @@
+"""pylb.check.kinds: the class of each check."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pylb.check import IHealthCheck
+from pylb.check.kinds import make_check
+from pylb.model import AgentCheck, ExecCheck, GrpcCheck, HttpCheck, OwnCheck, TcpCheck, UdpCheck
+
+
+@implementer(IHealthCheck)
+class Own:
+    async def check(self, target):
+        return None
+
+
+class KindsTests(SynchronousTestCase):
+    def test_each(self):
+        """Every check that can be asked for is one."""
+        for spec in (HttpCheck(), TcpCheck(), UdpCheck(), GrpcCheck(), ExecCheck(command=("true",)), AgentCheck()):
+            verifyObject(IHealthCheck, make_check(spec))
+
+    def test_own(self):
+        """Somebody's own is made once for each server."""
+        spec = OwnCheck(name="mine:Own", own=Own)
+        one, other = make_check(spec), make_check(spec)
+        self.assertIsInstance(one, Own)
+        self.assertIsNot(one, other)

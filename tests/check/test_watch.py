@@ -1,0 +1,285 @@
+"""pylb.check.watch: one check of one server, again and again, on a clock that stands still."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pylb.balance.server import Server
+from pylb.check.interface import Report, Unhealthy
+from pylb.check.target import Target
+from pylb.check.watch import Tally, Watch
+from pylb.model import HealthCheck, InetAddress, ServerSpec, TcpCheck
+from pylb.proxy.deadline import Deadlines
+from pylb.proxy.dial import UpstreamError
+
+BAD = Unhealthy("status 503")
+
+
+class Scripted:
+    """A check whose answers a test gives, in `answers`; where there are none it waits."""
+
+    def __init__(self) -> None:
+        self.answers: list[Exception | Report | None] = []
+        self.asked: list[Deferred[Any]] = []
+        self.given_up = 0
+
+    def check(self, target: Target) -> Awaitable[Report | None]:
+        answer: Deferred[Any] = Deferred(self._gave_up)
+        self.asked.append(answer)
+        if self.answers:
+            self.say(self.answers.pop(0))
+        return answer
+
+    def say(self, what: Exception | Report | None) -> None:
+        """Answer the check that waits."""
+        if isinstance(what, Exception):
+            self.asked[-1].errback(what)
+        else:
+            self.asked[-1].callback(what)
+
+    def _gave_up(self, answer: object) -> None:
+        self.given_up += 1
+
+
+class WatchTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.check = Scripted()
+        self.random = 0.0
+        self.told: list[Any] = []
+
+    def watch(self, spec: HealthCheck | None = None, **asked: Any) -> Watch:
+        """A watch that begins at once."""
+        deadlines = Deadlines(self.clock, self.clock.seconds)
+        target = Target(Server(ServerSpec(address=InetAddress("10.0.0.1", 80))), self.clock, self.clock, deadlines)
+        spec = spec or TcpCheck(**asked)
+        self.subject = Watch(spec, self.check, target, self, deadlines, lambda: self.random)
+        self.addCleanup(self.ended)
+        self.subject.start(0.0)
+        self.clock.advance(0.001)
+        return self.subject
+
+    def ended(self) -> None:
+        """What every test must hold: nothing is left of a watch that was stopped."""
+        self.subject.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    # A Rota.
+
+    def due(self, watch: Watch) -> None:
+        watch.run()
+
+    def over(self, watch: Watch) -> None: ...
+
+    def concluded(self, watch: Watch) -> None:
+        self.told.append("healthy" if watch.healthy else watch.reason)
+
+    def reported(self, watch: Watch, report: Report) -> None:
+        self.told.append(report)
+
+    def rounds(self, *answers: Exception | Report | None) -> None:
+        """Let check after check have its answer."""
+        for answer in answers:
+            self.clock.advance(self.subject.spec.interval)
+            self.check.say(answer)
+
+
+class VerdictTests(WatchTestCase):
+    def test_first_failure(self) -> None:
+        """By default one failure takes a server out, and one pass lets it in."""
+        self.check.answers = [BAD]
+        watch = self.watch()
+        self.assertEqual((watch.healthy, self.told), (False, ["status 503"]))
+        self.rounds(None)
+        self.assertEqual((watch.healthy, self.told), (True, ["status 503", "healthy"]))
+
+    def test_told_once(self) -> None:
+        """Not what stays as it was."""
+        self.watch()
+        self.check.say(None)
+        self.rounds(None, BAD, BAD, None, None)
+        self.assertEqual(self.told, ["status 503", "healthy"])
+
+    def test_fails_in_a_row(self) -> None:
+        """Failures count only when they follow each other."""
+        watch = self.watch(fails=3)
+        self.check.say(BAD)
+        self.rounds(BAD, None, BAD, BAD)
+        self.assertEqual((watch.healthy, self.told), (True, []))
+        self.rounds(BAD)
+        self.assertEqual((watch.healthy, self.told), (False, ["status 503"]))
+
+    def test_passes_in_a_row(self) -> None:
+        watch = self.watch(passes=3)
+        self.check.say(BAD)
+        self.rounds(None, None, BAD, None, None)
+        self.assertFalse(watch.healthy)
+        self.rounds(None)
+        self.assertEqual(self.told, ["status 503", "healthy"])
+
+    def test_mandatory(self) -> None:
+        """The first answer decides, however many in a row it takes later."""
+        for answer, told in ((None, "healthy"), (BAD, "status 503")):
+            self.told.clear()
+            self.assertIsNone(self.watch(mandatory=True, fails=3, passes=3).healthy)
+            self.check.say(answer)
+            self.assertEqual(self.told, [told])
+            self.subject.stop()
+
+    def test_report(self) -> None:
+        """What a server says of itself is handed on each time."""
+        self.check.answers = [Report(share=0.5)]
+        self.watch()
+        self.rounds(Report(share=0.5))
+        self.assertEqual(self.told, [Report(share=0.5)] * 2)
+
+    def test_tally(self) -> None:
+        """As nginx's API counts it."""
+        watch = self.watch(fails=2)
+        self.assertEqual(watch.tally, Tally(0, 0, 0, None))
+        self.check.say(None)
+        self.assertEqual(watch.tally, Tally(1, 0, 0, True))
+        self.rounds(BAD, BAD, BAD, None, BAD)
+        self.assertEqual(watch.tally, Tally(6, 4, 1, False))
+
+    def test_reasons(self) -> None:
+        """A server's faults are told in their own words; a check that breaks is told with its traceback, once."""
+        self.watch()
+        self.check.say(UpstreamError("connection was refused"))
+        told = []
+        for error in (
+            OSError(errno.ENETUNREACH, "Network is unreachable"),
+            ZeroDivisionError("by 0"),
+            ZeroDivisionError("by 0"),
+        ):
+            self.rounds(error)
+            told.append(self.subject.reason)
+        self.assertEqual(self.told, ["connection was refused"])
+        self.assertEqual(told, ["Network is unreachable", "ZeroDivisionError: by 0", "ZeroDivisionError: by 0"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_own_faults(self) -> None:
+        """That pylb has no descriptor or port left says nothing of the server: it is as if nobody had asked."""
+        watch = self.watch(mandatory=True)
+        self.check.say(OSError(errno.EMFILE, "Too many open files"))
+        self.rounds(UpstreamError("no port", ours=True), OSError(errno.EADDRNOTAVAIL, "no address"))
+        self.assertEqual((watch.healthy, watch.tally, self.told), (None, Tally(), []))
+        self.rounds(BAD, OSError(errno.EMFILE, "Too many open files"))
+        self.assertEqual((watch.healthy, watch.tally), (False, Tally(1, 1, 1, False)))
+
+    def test_no_awaitable(self) -> None:
+        """A check of somebody's own that is no coroutine fails, and goes on failing."""
+        self.check.check = lambda target: None  # type: ignore[method-assign]
+        watch = self.watch()
+        self.clock.advance(5.0)
+        self.assertEqual(watch.tally, Tally(2, 2, 1, False))
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+
+class RhythmTests(WatchTestCase):
+    def starts(self, seconds: float, step: float = 0.01) -> list[float]:
+        """When checks began, in so many seconds from now on."""
+        began = []
+        for _ in range(round(seconds / step)):
+            before = len(self.check.asked)
+            self.clock.advance(step)
+            began += [round(self.clock.seconds(), 1)] * (len(self.check.asked) - before)
+        return began
+
+    def test_interval(self) -> None:
+        """From start to start, however long each takes."""
+        self.watch(interval=1.0)
+        for _ in range(3):
+            self.clock.advance(0.4)
+            self.check.say(None)
+            self.clock.advance(0.6)
+        self.assertEqual(len(self.check.asked), 4)
+
+    def test_never_overlapping(self) -> None:
+        """One that takes longer than the interval is followed at once."""
+        self.watch(interval=1.0, timeout=10.0)
+        self.clock.advance(3.5)
+        self.assertEqual(len(self.check.asked), 1)
+        self.check.say(None)
+        self.clock.advance(0.001)
+        self.assertEqual(len(self.check.asked), 2)
+
+    def test_unhealthy_interval(self) -> None:
+        """While a server is unhealthy it is asked at another pace."""
+        self.watch(interval=5.0, unhealthy_interval=1.0)
+        self.check.answers = [BAD, BAD, None, None]
+        self.check.say(BAD)
+        self.assertEqual(self.starts(14.0), [1.0, 2.0, 3.0, 8.0, 13.0])
+
+    def test_jitter(self) -> None:
+        """Up to so much more, by chance."""
+        self.check.answers = [None] * 10
+        self.random = 0.5
+        self.watch(interval=1.0, jitter=0.8)
+        self.assertEqual(self.starts(5.0), [1.4, 2.8, 4.2])
+
+    def test_timeout(self) -> None:
+        """One that does not answer in time is given up, and is a failure."""
+        watch = self.watch(interval=5.0, timeout=2.0)
+        self.clock.advance(1.9)
+        self.assertEqual(self.check.given_up, 0)
+        self.clock.advance(0.2)
+        self.assertEqual((self.check.given_up, self.told), (1, ["no answer within 2 s"]))
+        self.clock.advance(3.0)
+        self.assertEqual((len(self.check.asked), watch.tally.checks), (2, 1))
+
+    def test_in_time(self) -> None:
+        """The time begins anew with each check."""
+        self.watch(interval=5.0, timeout=2.0)
+        for _ in range(3):
+            self.clock.advance(1.9)
+            self.check.say(None)
+            self.clock.advance(3.1)
+        self.assertEqual((self.check.given_up, self.told), (0, []))
+
+    def test_stubborn(self) -> None:
+        """A check of somebody's own that will not be given up is given up again."""
+        given_up = []
+
+        async def check(target: Target) -> None:
+            for _ in range(2):
+                try:
+                    await Deferred()
+                except CancelledError:
+                    given_up.append(self.clock.seconds())
+            raise BAD
+
+        self.check.check = check  # type: ignore[method-assign]
+        self.watch(timeout=2.0, interval=60.0)
+        self.clock.pump([2.0, 2.0])
+        self.assertEqual((len(given_up), self.told), (2, ["no answer within 2 s"]))
+
+
+class StopTests(WatchTestCase):
+    def test_while_it_waits(self) -> None:
+        """A check that is under way is given up, and says nothing any more."""
+        watch = self.watch()
+        watch.stop()
+        self.assertEqual((self.check.given_up, watch.tally, self.told), (1, Tally(), []))
+
+    def test_between(self) -> None:
+        """No further one begins."""
+        self.check.answers = [None]
+        self.watch().stop()
+        self.clock.advance(60.0)
+        self.assertEqual(len(self.check.asked), 1)
+
+    def test_in_its_answer(self) -> None:
+        """Whoever hears of it may stop it there and then."""
+        watch = self.watch()
+        self.concluded = lambda _: watch.stop()  # type: ignore[method-assign]
+        self.check.say(BAD)
+        self.clock.advance(60.0)
+        self.assertEqual(len(self.check.asked), 1)
