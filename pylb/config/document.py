@@ -72,10 +72,14 @@ class Document:
         return f"{self.file}:{line}:{column}" if line else f"{self.file}: {dotted(written)}"
 
     def written(self, path: Path) -> Path:
-        """The longest beginning of `path` that was written: short forms leave steps out."""
-        while path and path not in self.marks:
-            path = path[:-1]
-        return path
+        """The longest beginning of `path` that was written: short forms leave places, and the last steps, out."""
+        written: Path = ()
+        for step in path:
+            if (*written, step) in self.marks:
+                written = (*written, step)
+            elif step != 0:
+                break
+        return written
 
     def _position(self, path: Path, at_key: bool) -> Position:
         mark = self.marks[path]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 from pydantic.json_schema import SkipJsonSchema
 
 from pylb.config import certificates, scalars, shapes
-from pylb.config.own import NAME, Own, own_method
+from pylb.config.own import NAME, Own, own_class
 from pylb.model import METHODS, MOMENTS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
 from pylb.variables import FORMATS, check_format, check_key
 from pylb.words import did_you_mean, quoted
@@ -59,6 +59,7 @@ __all__ = [
     "Timeout",
     "WhereToRetry",
     "Workers",
+    "folder_of",
     "or_one",
 ]
 
@@ -73,6 +74,9 @@ _T = TypeVar("_T")
 _OF_TWO = ("least_conn", "least_time")
 #: Of all protocols.
 _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments})
+
+#: What a class must have to be a balancing method.
+_METHOD_NEEDS = ("add", "remove", "choose")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: No space, no # and no ?.
@@ -94,7 +98,8 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-def _folder(info: ValidationInfo) -> str:
+def folder_of(info: ValidationInfo) -> str:
+    """Of the file that is read."""
     return str(info.context)
 
 
@@ -114,7 +119,7 @@ def _timeout(value: object) -> float:
 
 def _method(value: object, info: ValidationInfo) -> str | Own:
     if isinstance(value, type) or (isinstance(value, str) and ":" in value):
-        return own_method(value, _folder(info))
+        return own_class(value, folder_of(info), "balancing method", _METHOD_NEEDS)
     if value not in METHODS:
         raise ValueError(f"unknown balancing method {quoted(value)}{did_you_mean(value, METHODS)}")
     return str(value)
@@ -137,7 +142,7 @@ def _workers(value: object) -> int:
 
 
 def _server_address(value: object, info: ValidationInfo) -> Address:
-    return scalars.server_address(value, _folder(info))
+    return scalars.server_address(value, folder_of(info))
 
 
 def _server_place(value: object, info: ValidationInfo) -> Address:
@@ -145,7 +150,7 @@ def _server_place(value: object, info: ValidationInfo) -> Address:
 
 
 def _listen(value: object, info: ValidationInfo) -> Address:
-    return scalars.listen_address(value, _folder(info))
+    return scalars.listen_address(value, folder_of(info))
 
 
 def _inet_only(address: Address) -> Address:
@@ -158,7 +163,7 @@ def _file_path(value: object, info: ValidationInfo) -> str:
     written = scalars.text(value)
     if not written.isprintable():
         raise ValueError(f"{quoted(written)} is no path")
-    return os.path.normpath(os.path.join(_folder(info), written))
+    return os.path.normpath(os.path.join(folder_of(info), written))
 
 
 def _log_path(value: object, info: ValidationInfo) -> str:

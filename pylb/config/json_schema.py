@@ -72,8 +72,11 @@ class _Describing:
         for key, value in keys.items():
             value.update(_said(self._entry(".".join((*path, key)), kinds)))
             self.describe(value, (*path, key))
-        for form in [*schema.get("anyOf", ()), *schema.get("oneOf", ())]:
-            self.describe(form, path)
+        forms = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        # What may stand where a list of such can is what its items are.
+        item_path = (*path, "*") if any("items" in form for form in forms) else path
+        for form in forms:
+            self.describe(form, path if "items" in form else item_path)
         for item in [schema.get("items"), *schema.get("patternProperties", {}).values()]:
             if item:
                 self.describe(item, (*path, "*"))

@@ -98,6 +98,7 @@ def _about_pool(pool: _Part) -> Iterator[Mistake]:
         yield pool.mistake("every server is a backup, there is none to be a backup for", "servers")
     yield from _about_slow_start(pool)
     yield from _about_ring(pool)
+    yield from _about_checks(pool)
     yield from _same_route(pool)
     tls = pool.keys.get("tls")
     unnamed = isinstance(tls, dict) and tls.get("verify") is not False and "server_name" not in tls
@@ -117,6 +118,19 @@ def _about_ring(pool: _Part) -> Iterator[Mistake]:
             f"the weights come to {total:,}, and {_LARGEST_RING:,} is the most for a consistent hash: divide them all"
         )
         yield pool.mistake(text, "servers")
+
+
+def _about_checks(pool: _Part) -> Iterator[Mistake]:
+    """Unix sockets have no ports and take no datagrams."""
+    if not any(_is_unix(server) for _, server in pool.items("servers")):
+        return
+    checks = pool.keys.get("health_check")
+    for place, check in enumerate(checks if isinstance(checks, list) else [checks]):
+        below = ("health_check", place) if isinstance(checks, list) else ("health_check",)
+        if isinstance(check, dict) and "port" in check:
+            yield pool.mistake("a server of this pool is a Unix socket, which has no other port", *below, "port")
+        elif isinstance(check, dict) and check.get("type") == "udp":
+            yield pool.mistake("a server of this pool is a Unix socket, which takes no datagrams", *below, "type")
 
 
 def _about_slow_start(pool: _Part) -> Iterator[Mistake]:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pylb import model
 from pylb.config import certificates
 from pylb.config.balance import BalanceForm
+from pylb.config.check import CheckForm
 from pylb.config.fields import (
     UNSET,
     CertificateFile,
@@ -95,7 +96,7 @@ class PoolForm(Form):
     ]
     keepalive: KeepaliveForm = UNSET
     tls: UpstreamTLSForm = UNSET
-    health_check: NotYet = UNSET
+    health_check: Annotated[Filled[CheckForm], or_one(CheckForm)] = UNSET
     queue: NotYet = UNSET
     sticky: StickyForm = UNSET
 

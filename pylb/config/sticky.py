@@ -1,14 +1,12 @@
 """How does an operator ask for sessions that stay?
 
-One mapping, whose `type` says which of its keys mean something: they are the attributes of the object of model.py that the
-type builds.
+One mapping of several kinds (pylb.config.kinds).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from math import inf
 from typing import Annotated, Any, TypeAlias
 
@@ -17,7 +15,7 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 from pylb import model
 from pylb.config import scalars, shapes
 from pylb.config.fields import UNSET, Filled, Flag, Number, Timeout, or_one
-from pylb.config.form import Form
+from pylb.config.kinds import KindsForm
 from pylb.variables import check_variable
 from pylb.words import quoted
 
@@ -113,8 +111,10 @@ _Variables: TypeAlias = Annotated[Filled[_Variable], or_one(_Variable)]
 _ToCreate: TypeAlias = Annotated[Filled[_Created], or_one(_Created)]
 
 
-class StickyForm(Form):
+class StickyForm(KindsForm):
     """Sessions that stay."""
+
+    kinds = _TYPES
 
     type: _Type
     name: _Name = UNSET
@@ -134,21 +134,8 @@ class StickyForm(Form):
     header: Flag = UNSET
     strict: Flag = UNSET
 
-    def build(self, **more: Any) -> Any:
-        given = self.given()
-        return _TYPES[given.pop("type")](**given, **more)
-
     @model_validator(mode="after")
-    def _keys_of_the_type(self) -> StickyForm:
-        for key in type(self).model_fields:
-            owners = [kind for kind, built in _TYPES.items() if key in _keys(built)]
-            if key in self.model_fields_set and key != "type" and self.type not in owners:
-                raise ValueError(f"{quoted(key)} belongs to the type {' and '.join(owners)}, not to {self.type}")
-        missing = [
-            key for key, required in _keys(_TYPES[self.type]).items() if required and getattr(self, key) is UNSET
-        ]
-        if missing:
-            raise ValueError(f"the type {self.type} needs {' and '.join(map(quoted, missing))}")
+    def _cookies_that_browsers_take(self) -> StickyForm:
         if self.samesite == "none" and not self.secure:
             raise ValueError('"samesite: none" needs "secure: true", or browsers refuse the cookie')
         self._keeps_promise(self.name if self.name is not UNSET else "")
@@ -162,8 +149,3 @@ class StickyForm(Form):
             raise ValueError(
                 f'a cookie of the name {quoted(name)} needs "path: /" and no "domain", or browsers refuse it'
             )
-
-
-def _keys(built: type[Any]) -> dict[str, bool]:
-    """The keys of a type, and whether they must be given."""
-    return {field.name: field.default is MISSING for field in fields(built)}

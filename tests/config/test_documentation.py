@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb import model
 from pylb.config.form import Form
+from pylb.config.kinds import KindsForm
 from pylb.config.reference import Entry, entries
 from tests.config.keys import FIELDS, KEYS, NOT_YET, PROTOCOLS, reader
 
@@ -20,7 +20,7 @@ REFUSED = re.compile(r"\| `(?P<key>[\w.*]+)` \| [^|]+ \|")
 
 def built_defaults(form: type[Form], key: str) -> list[Any]:
     """The defaults of a key in what its form builds."""
-    kinds = [form.builds] if hasattr(form, "builds") else get_args(model.Sticky)
+    kinds = form.kinds.values() if issubclass(form, KindsForm) else [form.builds]
     return [_default(field) for kind in kinds for field in fields(kind) if field.name == key]
 
 

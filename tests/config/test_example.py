@@ -24,11 +24,11 @@ def uncommented() -> str:
 
 
 def written(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all keys, with * for names and places."""
+    """The paths of all keys, with * for names and places; headers are named by nobody but the operator."""
     if isinstance(tree, list):
         for item in tree:
             yield from written(item, (*path, "*"))
-    elif isinstance(tree, dict):
+    elif isinstance(tree, dict) and path[-1:] not in (("headers",), ("header",)):
         for key, value in tree.items():
             step = "*" if path in (("pools",), ("listeners",)) else key
             yield (*path, step)
@@ -93,5 +93,6 @@ class Example(ConfigTestCase):
             "access_log|balance|certificates|max_sessions|min_version|mode|resolver|route|sticky|tls|trusted_proxies"
         )
         cookie = "domain|expires|httponly|name|path|refresh|samesite|secret|secure|strict|type"
-        wanted = re.match(rf"(?!{others}|{cookie})\w+:", match[2])
+        check = "headers|health_check|keepalive_time|match|method|unhealthy_interval"
+        wanted = re.match(rf"(?!{others}|{cookie}|{check})\w+:", match[2])
         return match[1] + match[2] if wanted else match[0]

@@ -45,8 +45,11 @@ def below(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
     yield path, schema
     if "$ref" in schema:
         yield from below(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], path)
-    for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        yield from below(inner, path)
+    forms = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    # What may stand where a list of such can is what its items are.
+    item = (*path, "*") if any("items" in form for form in forms) else path
+    for inner in forms:
+        yield from below(inner, path if "items" in inner else item)
     for key, inner in schema.get("properties", {}).items():
         yield from below(inner, (*path, key))
     for inner in (*schema.get("patternProperties", {}).values(), *filter(None, [schema.get("items")])):
@@ -197,6 +200,21 @@ WRONG = {
         "balance: {method: maglev, key: $remote_addr, bounded_load: 0.5}",
         "balance: null",
         "health_check: {}",
+        "health_check: []",
+        "health_check: {type: htp}",
+        "health_check: {type: http, uri: health}",
+        "health_check: {type: http, method: get}",
+        "health_check: {type: http, interval: 0}",
+        "health_check: [{type: tcp, fails: 0}]",
+        "health_check: {type: tcp, port: 70000}",
+        "health_check: {type: http, match: {status: 99}}",
+        "health_check: {type: http, match: {header: {a: 1}}}",
+        "health_check: {type: http, match: {body: welcome}}",
+        "health_check: {type: http, match: {bodi: ~ welcome}}",
+        "health_check: {type: udp, preset: snmp}",
+        "health_check: {type: exec, command: []}",
+        "health_check: {type: exec, command: run}",
+        "health_check: {type: http, persistent: true}",
         "keepalive: 32",
         "keepalive: {requests: 0}",
         "keepalive: {time: 0}",

@@ -209,7 +209,7 @@ class PoolMistakes(_Table):
                 ("balance: [x]", "5:14: pools.a.balance: unknown balancing method \"['x']\""),
                 ("balance:", "5:5: pools.a.balance: has no value"),
                 ("sticky: {}", '5:13: pools.a.sticky: "type" is missing'),
-                ("health_check:", "5:5: pools.a.health_check: not supported yet"),
+                ("health_check:", "5:5: pools.a.health_check: has no value"),
                 ("queue: {size: 1}", "5:5: pools.a.queue: not supported yet"),
                 ("keepalive: 32", "5:16: pools.a.keepalive: must be a mapping"),
                 (
