@@ -24,6 +24,8 @@ from pylb.balance.colleagues import Colleagues
 from pylb.balance.pool import make_pool
 from pylb.balance.sticky import LearnedSessions
 from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
+from pylb.check.findings import Finding, Findings
+from pylb.check.monitor import Monitor
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
 from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
@@ -56,6 +58,8 @@ class Inherited:
     log: int | None
     #: The other workers.
     colleagues: Colleagues | None = None
+    #: What the supervisor's health checks have found so far.
+    found: tuple[Finding, ...] = ()
 
 
 class LoadBalancer(Service):
@@ -85,7 +89,7 @@ class LoadBalancer(Service):
         self._background = Background(self.reactor)
         colleagues = inherited.colleagues if inherited else None
         self.pools = {
-            name: make_pool(spec, clock, Fortunes(), self._background, colleagues)
+            name: make_pool(spec, clock, Fortunes(orders=inherited is None), self._background, colleagues)
             for name, spec in config.pools.items()
         }
         #: What the pools that learn sessions have learned, by their names.
@@ -94,7 +98,15 @@ class LoadBalancer(Service):
         }
         self._connections = Connections(self.capacity.connections)
         self._connections.full_changed = self._pause
-        self._names = Names(self.reactor, self.pools.values(), resolver=config.resolver, clock=clock)
+        #: What health checks find: our own, or the supervisor's.
+        self.checks: Monitor | Findings = (
+            Findings(self.pools, inherited.found)
+            if inherited
+            else Monitor(self.pools.values(), self.reactor, self._streams, clock, self.capacity.checks)
+        )
+        self._names = Names(
+            self.reactor, self.pools.values(), changed=self.checks.follow, resolver=config.resolver, clock=clock
+        )
         self._idle = {name: self._idle_connections(name, most) for name, most in self.capacity.idle.items()}
         self._client_tls = {name: ClientTLS(spec.tls, clock) for name, spec in config.pools.items() if spec.tls}
         self._access_log = open_access_log(
@@ -132,6 +144,7 @@ class LoadBalancer(Service):
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
         super().stopService()
         self._names.stop()
+        self.checks.stop()
         self._background.stop()
         deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
         ports, self._ports = self._ports, {}
@@ -184,6 +197,7 @@ class LoadBalancer(Service):
         self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
 
     def _serve(self, _: object) -> None:
+        self.checks.start()
         self.serve(self._bound)
         if self._announces:
             announce(self.config, self._bound, self.capacity)

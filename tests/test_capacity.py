@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.capacity import (
     MAX_PIPES,
     MAX_SESSIONS,
+    OF_A_NAME,
     UNLIMITED,
     Capacity,
     capacity,
@@ -16,7 +18,20 @@ from pylb.capacity import (
     raise_descriptor_limit,
     shortfalls,
 )
-from pylb.model import Config, HttpListener, InetAddress, Keepalive, PoolSpec, Route, TcpListener, UdpListener
+from pylb.model import (
+    Config,
+    ExecCheck,
+    HttpCheck,
+    HttpListener,
+    InetAddress,
+    Keepalive,
+    PoolSpec,
+    Route,
+    ServerSpec,
+    TcpCheck,
+    TcpListener,
+    UdpListener,
+)
 
 
 def config(*udp, max_connections=0):
@@ -79,6 +94,28 @@ class CapacityTests(SynchronousTestCase):
             list(shortfalls(web, room)),
             [f"pools.{name}.keepalive.connections is 100, 33 are possible" for name in "ab"],
         )
+
+    def checked(self, *checks, hosts=("10.0.0.1", "10.0.0.2")):
+        """What a pool of such servers with such checks leaves: connections, and checks at once."""
+        servers = tuple(ServerSpec(address=InetAddress(host, 80)) for host in hosts)
+        pool = PoolSpec(name="p", servers=servers, health_check=checks)
+        room = capacity(replace(config(), pools={"p": pool}), 1064)
+        return room.connections, room.checks
+
+    def test_checks(self):
+        """Each check of each server has a socket, and one that it keeps; a program has its pipes."""
+        self.assertEqual(self.checked(TcpCheck(), HttpCheck()), (484 - 4, 4))
+        self.assertEqual(self.checked(ExecCheck(command=("true",))), (484 - 6, 2))
+
+    def test_checks_get_an_eighth_at_most(self):
+        """The others wait for their turn."""
+        hosts = [f"10.0.0.{number}" for number in range(200)]
+        self.assertEqual(self.checked(TcpCheck(), hosts=hosts), (484 - 66, 66))
+        self.assertEqual(self.checked(ExecCheck(command=("true",)), hosts=hosts), (484 - 66, 22))
+
+    def test_checks_of_names(self):
+        """A name may come to stand for several servers."""
+        self.assertEqual(self.checked(TcpCheck(), hosts=["app.example.com", "10.0.0.1"])[1], OF_A_NAME + 1)
 
     def test_shortfalls(self):
         """What was asked for and cannot be had is told; what was not asked for is not."""

@@ -17,8 +17,10 @@ from zope.interface.verify import verifyObject
 
 from pylb.balance.methods import IBalancingMethod
 from pylb.balance.pool import NoServerAvailable, make_pool
+from pylb.check import IHealthCheck, Report
 from pylb.model import InetAddress, PoolSpec, ServerSpec
 from tests.backends import Peer, dead_address, until
+from tests.check.asking import Asking, says
 from tests.config.files import ConfigTestCase
 from tests.functional.rig import free_port
 
@@ -46,7 +48,7 @@ class ConfigurationTests(ConfigTestCase):
             for example in examples(page, "yaml"):
                 seen.add(page)
                 self.load(example + self.rest(example))
-        pages = {"access-log", "http", "operations", "sticky", "udp"}
+        pages = {"access-log", "health", "http", "operations", "sticky", "udp"}
         self.assertEqual(seen, {"README.md", *(f"docs/{page}.md" for page in pages)})
 
     def rest(self, example: str) -> str:
@@ -127,6 +129,28 @@ class MethodTests(ConfigTestCase):
     def test_nobody(self) -> None:
         """Who does not say where from is served as well."""
         self.assertEqual(len({self.pool.acquire().server for _ in range(3)}), 3)
+
+
+class CheckTests(Asking):
+    """docs/python.md, a health check of your own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        names: dict[str, Any] = {}
+        exec(examples("docs/python.md")[3], names)
+        self.check = names["Lag"]()
+
+    async def says_of(self, metrics: bytes) -> Any:
+        return await self.ask(self.check, self.target(self.tcp(says(metrics, close=True))))
+
+    async def test_lag(self) -> None:
+        """It is a check; it finds its number, and what follows from that."""
+        verifyObject(IHealthCheck, self.check)
+        head = b"HTTP/1.0 200 OK\r\n\r\nup 1\n"
+        self.assertEqual(await self.says_of(head + b"replication_lag_seconds 3\n"), Report(share=1.0))
+        self.assertEqual(await self.says_of(head + b"replication_lag_seconds 12\n"), Report(share=0.25))
+        self.assertEqual(await self.says_of(head + b"replication_lag_seconds 61\n"), "61 s behind")
+        self.assertRegex(await self.says_of(head), "^closed the connection")
 
 
 class Client:

@@ -146,7 +146,7 @@ def _server_address(value: object, info: ValidationInfo) -> Address:
 
 
 def _server_place(value: object, info: ValidationInfo) -> Address:
-    return scalars.server_place(value, _folder(info))
+    return scalars.server_place(value, folder_of(info))
 
 
 def _listen(value: object, info: ValidationInfo) -> Address:

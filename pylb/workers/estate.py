@@ -3,7 +3,7 @@
 - The sockets of all workers, the file of the access log, and the memory of the scoreboard.
 - Certificates and keys.  They are read once, before privileges are shed, and kept in files without a name, whose paths a
   worker finds in its configuration.  So a worker that is started later has the rights, and the files, of the first.
-- Where Python looks for modules, and where the balancing methods of somebody's own were found.
+- Where Python looks for modules, and where the balancing methods and health checks of somebody's own were found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pylb.balance.scoreboard import Scoreboard, places_for
-from pylb.model import Certificate, Config, Listener, PoolSpec, UdpListener
+from pylb.model import Certificate, Config, Listener, OwnCheck, PoolSpec, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.listen import Bound
 from pylb.workers.wire import Socket, Start
@@ -93,10 +93,11 @@ class Estate:
 
 
 def _homes(config: Config) -> Iterator[str]:
-    """The folders of the balancing methods of somebody's own."""
+    """The folders of the balancing methods and health checks of somebody's own."""
     for pool in config.pools.values():
-        if pool.balance.own is not None:
-            module: Any = sys.modules[pool.balance.own.__module__.partition(".")[0]]
+        checks = [check.own for check in pool.health_check if isinstance(check, OwnCheck)]
+        for own in filter(None, (pool.balance.own, *checks)):
+            module: Any = sys.modules[own.__module__.partition(".")[0]]
             file = Path(module.__file__).absolute()
             yield str(file.parents[file.name == "__init__.py"])
 

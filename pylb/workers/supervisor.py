@@ -29,6 +29,7 @@ from pylb.model import Address, Config
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.listen import bind_rows
 from pylb.service import Inherited, LoadBalancer, announce
+from pylb.workers.checks import Checks
 from pylb.workers.child import Child, spawn
 from pylb.workers.estate import Estate
 from pylb.workers.rota import Change, Rota
@@ -69,6 +70,7 @@ class Supervisor(Service):
         self._has_served = False
         # What is wrong is found by making one of those that the workers are going to have.
         LoadBalancer(replace(config, access_log=None), reactor, clock, Inherited([], None))
+        self._checks = Checks(config, reactor, clock, lambda news: self._tell_all("found", *news))
         self._estate = _estate(config, reactor, clock)
         self._sessions = tables(config)
         self._rota = Rota()
@@ -94,6 +96,7 @@ class Supervisor(Service):
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when no worker is left."""
         super().stopService()
+        self._checks.stop()
         for call in self._due.values():
             call.cancel()
         self._due.clear()
@@ -157,13 +160,14 @@ class Supervisor(Service):
         if self.running:
             for number in range(1, self.config.workers + 1):
                 self._start(number)
+            self._checks.start()
             self._watch.start(self._beat)
 
     def _start(self, number: int) -> None:
         self._due.pop(number, None)
         child = self._children[number] = Child(number, self)
         start, descriptors = self._estate.share(number, self._beat)
-        start = replace(start, sessions=tuple(told(self._sessions)))
+        start = replace(start, sessions=tuple(told(self._sessions)), found=self._checks.known())
         try:
             spawn(child, start, descriptors, self.reactor, self._estate.folders)
         except OSError as error:
@@ -198,9 +202,9 @@ class Supervisor(Service):
         for worker, serves, row in changes:
             self._children[worker].channel.send("serve" if serves else "leave", row)
 
-    def _tell_all(self, word: str) -> None:
+    def _tell_all(self, word: str, *more: object) -> None:
         for child in self._children.values():
-            child.channel.send(word)
+            child.channel.send(word, *more)
 
     def _kill(self) -> None:
         for child in self._children.values():

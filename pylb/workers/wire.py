@@ -4,7 +4,7 @@ They talk over a pair of sockets, one pair a worker.  First comes a `Start`, pic
 and what belongs to it, in JSON: a worker, which strangers talk to, cannot make its supervisor run anything.  It gives signs
 of life in the scoreboard.
 
-    to a worker    serve ROW, leave ROW, learn ITEMS, stop, abort, reopen
+    to a worker    serve ROW, leave ROW, learn ITEMS, found POOL SERVER CHECKED SWITCH SHARE, stop, abort, reopen
     from a worker  ready, learn ITEMS, log LEVEL NAMESPACE TEXT
 """
 
@@ -24,6 +24,7 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pylb.check.findings import Finding
 from pylb.model import Address, Config
 from pylb.proxy.poller import DONE
 from pylb.workers.sessions import Item
@@ -56,6 +57,8 @@ class Start:
     log: int | None
     #: What the others have learned of sessions.
     sessions: tuple[Item, ...] = ()
+    #: What health checks have found so far.
+    found: tuple[Finding, ...] = ()
 
 
 @implementer(IPushProducer)

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from pylb.balance.colleagues import Colleagues
 from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
+from pylb.check.findings import Finding, Findings
 from pylb.model import Config, InetAddress
 from pylb.proxy.listen import Bound
 from pylb.service import Inherited, LoadBalancer
@@ -61,13 +62,14 @@ class Worker:
         self._rows = [[_bound(start.config, each) for each in row] for row in start.rows]
         board = Scoreboard(memoryview(mmap(start.board, 0)))
         colleagues = Colleagues(board, start.number - 1)
-        inherited = Inherited(self._rows[start.number - 1], start.log, colleagues)
+        inherited = Inherited(self._rows[start.number - 1], start.log, colleagues, start.found)
         self._balancer = make(start.config, reactor, clock, inherited)
         self.channel = Channel(
             {
                 "serve": lambda row: self._balancer.serve(self._others(row)),
                 "learn": lambda items: hear(self._tables, items),
                 "leave": lambda row: self._balancer.leave(self._others(row)),
+                "found": self._hear,
                 "reopen": self._balancer.reopen_log,
                 "abort": self._balancer.abort,
                 "stop": self._stop,
@@ -104,6 +106,10 @@ class Worker:
 
     def _beat(self) -> None:
         self._row.heartbeat = self._clock()
+
+    def _hear(self, *news: Any) -> None:
+        assert isinstance(self._balancer.checks, Findings)
+        self._balancer.checks.hear(Finding(*news))
 
     def _others(self, row: int) -> list[Bound]:
         """What somebody else's row has that our own has not."""
