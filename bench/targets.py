@@ -23,6 +23,7 @@ from bench.streams import MB
 __all__ = [
     "Text",
     "backend",
+    "checked",
     "free_ports",
     "haproxy",
     "kills",
@@ -122,6 +123,11 @@ def soaked(folder: Path, servers: Mapping[str, int]) -> Program:
     ports = free_ports(_TCP_PORTS + _UDP_PORTS)
     config = _fill("soak.yaml", folder, {**ports, **servers})
     return Program("pylb", [*_TWISTD, "pylb", "--config", str(config)], folder, ports, _SERVES)
+
+
+def checked(config: Path, listen: int) -> Program:
+    """pylb with the configuration at `config`, which listens at this port."""
+    return Program("pylb", [*_TWISTD, "pylb", "--config", str(config)], config.parent, {"tcp": listen}, _SERVES)
 
 
 def kills(name: str, folder: Path, server: int) -> Program:

@@ -25,6 +25,8 @@ __all__ = ["Rota", "Tally", "Watch"]
 
 #: Seconds: a deadline of 0 is none.
 _AT_ONCE = 1e-6
+#: Seconds between two times at which checks begin.
+_MOMENT = 0.05
 
 _log = Logger()
 
@@ -110,7 +112,7 @@ class Watch:
 
     def start(self, seconds: float) -> None:
         """Be due in so many seconds for the first time."""
-        self._deadline.set(max(seconds, _AT_ONCE))
+        self._sleep(self._deadlines.clock() + seconds)
 
     def run(self) -> None:
         """Check now."""
@@ -196,9 +198,13 @@ class Watch:
         pause = spec.interval
         if self.healthy is False and spec.unhealthy_interval is not None:
             pause = spec.unhealthy_interval
-        pause += self._random() * spec.jitter
         self._deadline.expired = self._due
-        self._deadline.set(max(_AT_ONCE, self._started + pause - self._deadlines.clock()))
+        self._sleep(self._started + pause + self._random() * spec.jitter)
+
+    def _sleep(self, until: float) -> None:
+        """Be due at about that time, together with others: waking up costs half of what a check does."""
+        moment = min(_MOMENT, self.spec.interval / 100)
+        self._deadline.set(max(_AT_ONCE, round(until / moment) * moment - self._deadlines.clock()))
 
     def _due(self) -> None:
         self._rota.due(self)
