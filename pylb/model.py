@@ -66,13 +66,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class InetAddress:
-    """A host (IPv4 literal, IPv6 literal without brackets, or a name) and a port."""
+    """A host (IPv4 literal, IPv6 literal without brackets, or a name) and a port; 0 where the port is not known yet."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host
 
     @property
     def is_literal(self) -> bool:

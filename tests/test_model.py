@@ -46,6 +46,10 @@ class AddressTests(SynchronousTestCase):
         """A host name is written as host:port."""
         self.assertEqual(str(InetAddress("app.example.com", 80)), "app.example.com:80")
 
+    def test_without_a_port_as_written_in_the_log(self) -> None:
+        """The port that is not known yet, of a service that is looked up, is left out."""
+        self.assertEqual(str(InetAddress("app.example.com", 0)), "app.example.com")
+
     def test_unix_as_written_in_the_log(self) -> None:
         """A Unix socket is written as nginx writes it."""
         self.assertEqual(str(UnixAddress("/run/app.sock")), "unix:/run/app.sock")

@@ -205,6 +205,7 @@ def _specs(line: ServerSpec, targets: Sequence[Target]) -> Iterator[tuple[Server
         weight = target.weight if total <= MOST_WEIGHT else target.weight * MOST_WEIGHT // total
         spec = replace(
             line,
+            address=InetAddress(line.address.host, target.port),
             weight=max(1, weight) if line.weight == 1 else line.weight,
             backup=line.backup or target.priority > first,
         )

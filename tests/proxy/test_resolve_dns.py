@@ -199,6 +199,16 @@ class ServiceTests(Followed):
             ],
         )
 
+    async def test_what_it_is_called(self):
+        """Its own address, and by its line the name with the port that was found."""
+        pool = self.pool(self.line())
+        self.assertEqual(repr(pool.servers), "[<Server app.test not found, 0 active>]")
+        self.offers("0 1 8001 n1.test.")
+        await self.start(pool)
+        self.assertEqual(
+            [(server.name, str(server.spec.address)) for server in pool.servers], [("10.0.0.1:8001", "app.test:8001")]
+        )
+
     async def test_a_backup(self):
         """On a line that is a backup the first priority is, and the rest is left out."""
         self.offers("10 1 8001 n1.test.", "20 1 8002 n2.test.")

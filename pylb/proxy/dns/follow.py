@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.names import dns
 
+from pylb.model import InetAddress
 from pylb.proxy.dns.answers import SHORTEST, Answers, Known
 from pylb.proxy.dns.message import Question, Service
 
@@ -38,8 +39,7 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         if not self.port:
             return self.host
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port} (priority {self.priority}, weight {self.weight})"
+        return f"{InetAddress(self.host, self.port)} (priority {self.priority}, weight {self.weight})"
 
 
 class Follower:
