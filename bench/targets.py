@@ -96,9 +96,9 @@ def backend(folder: Path) -> Program:
     return _nginx("backend", folder, free_ports(_BACKEND_PORTS), {})
 
 
-def nginx(folder: Path, servers: Mapping[str, int]) -> Program:
+def nginx(folder: Path, servers: Mapping[str, int], workers: int = 1) -> Program:
     """nginx in front of the servers at these ports."""
-    return _nginx("nginx", folder, free_ports(_TCP_PORTS + _UDP_PORTS), servers)
+    return _nginx("nginx", folder, free_ports(_TCP_PORTS + _UDP_PORTS), {**servers, "workers": workers})
 
 
 def haproxy(folder: Path, servers: Mapping[str, int]) -> Program:
