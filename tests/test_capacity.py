@@ -113,6 +113,14 @@ class CapacityTests(SynchronousTestCase):
         self.assertEqual(self.checked(TcpCheck(), hosts=hosts), (484 - 66, 66))
         self.assertEqual(self.checked(ExecCheck(command=("true",)), hosts=hosts), (484 - 66, 22))
 
+    def test_checks_of_workers(self):
+        """Of several workers none makes checks: their connections have the descriptors."""
+        pool = PoolSpec(
+            name="p", servers=(ServerSpec(address=InetAddress("10.0.0.1", 80)),), health_check=(TcpCheck(),)
+        )
+        room = capacity(replace(config(), pools={"p": pool}, workers=2), 1064)
+        self.assertEqual((room.connections, room.checks), (484, 1))
+
     def test_checks_of_names(self):
         """A name may come to stand for several servers."""
         self.assertEqual(self.checked(TcpCheck(), hosts=["app.example.com", "10.0.0.1"])[1], OF_A_NAME + 1)

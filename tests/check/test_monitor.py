@@ -308,6 +308,21 @@ class FollowTests(MonitorTestCase):
         self.pass_by(10.0)
         self.assertEqual(set(self.scene.asked[1:]), {A, B} - {first})
 
+    def test_who_goes_while_it_waits(self) -> None:
+        """One that has left while it waited for its turn has none any more."""
+        self.scene.holds = True
+        pool = self.pool(self.own(interval=1.0), count=3)
+        monitor = self.start(pool, most=1)
+        self.pass_by(1.1)
+        [first] = self.scene.asked
+        stays, goes = (each for each in pool.servers if each.name != first)
+        pool.replace([each for each in pool.servers if each is not goes])
+        monitor.follow(pool)
+        self.scene.held.pop(first).callback(None)
+        self.assertEqual(self.scene.asked[1:], [stays.name])
+        self.scene.held.pop(stays.name).callback(None)
+        self.assertEqual(set(self.scene.asked), {first, stays.name})
+
     def test_who_stays(self) -> None:
         """Goes on in its rhythm, and with what was found."""
         pool = self.pool(self.own(interval=1.0, fails=3), count=1)

@@ -68,7 +68,11 @@ class ProgramTests(Asking):
         """One that takes too long is killed, though it minds no other signal."""
         path = Path(self.mktemp()).absolute()
         spec = ExecCheck(
-            command=("sh", "-c", f"trap '' TERM INT HUP; echo $$ > {path}.new; mv {path}.new {path}; cat <&1")
+            command=(
+                "sh",
+                "-c",
+                f"trap '' TERM INT HUP; echo $$ > {path}.new; mv {path}.new {path}; while :; do sleep 0.05; done",
+            )
         )
         asked = self.ask_in_background(spec)
         await until(path.exists)

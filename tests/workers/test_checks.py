@@ -6,6 +6,7 @@ from twisted.internet import reactor
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
+from pylb.balance.server import Server
 from pylb.check.findings import Finding
 from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, TcpCheck
 from pylb.workers.checks import Checks
@@ -52,4 +53,14 @@ class ChecksTests(TestCase):
         where = dead_address(self)
         checks = self.checks(InetAddress("localhost", where.port))
         checks.start()
+        await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)
+
+    async def test_who_comes(self) -> None:
+        """A server that a name brings later is checked, too."""
+        checks = self.checks(dead_address(self))
+        checks.start()
+        [pool] = checks._pools
+        where = dead_address(self)
+        pool.replace([Server(ServerSpec(address=where))])
+        checks._names._changed(pool)
         await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)

@@ -20,6 +20,7 @@ from pylb.model import (
     Config,
     InetAddress,
     ListenerTLS,
+    OwnCheck,
     PoolSpec,
     ServerSpec,
     TcpListener,
@@ -112,7 +113,7 @@ class EstateTests(SynchronousTestCase):
             estate.log.reopen()
 
     def test_own_methods(self) -> None:
-        """Workers look for modules where the supervisor does, and where it found methods of somebody's own."""
+        """Workers look for modules where the supervisor does, and where it found methods and checks of one's own."""
         (self.folder / "package").mkdir()
         for name in ("estate_near.py", "package/__init__.py"):
             (self.folder / name).write_text("class Near: pass")
@@ -122,6 +123,9 @@ class EstateTests(SynchronousTestCase):
         finally:
             sys.path.remove(str(self.folder))
         for module in modules:
-            estate = self.estate(self.config(balance=Balance(method="near:Near", own=module.Near)))
-            self.assertEqual(estate.folders, [*map(os.path.abspath, sys.path), str(self.folder)])
+            own = {"balance": Balance(method="near:Near", own=module.Near)}
+            check = {"health_check": (OwnCheck(name="near:Near", own=module.Near),)}
+            for asked in (own, check):
+                estate = self.estate(self.config(**asked))
+                self.assertEqual(estate.folders, [*map(os.path.abspath, sys.path), str(self.folder)])
             del sys.modules[module.__name__]

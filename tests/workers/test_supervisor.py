@@ -25,6 +25,7 @@ from pylb.model import (
     ListenerTLS,
     PoolSpec,
     StickyLearn,
+    TcpCheck,
     TcpListener,
     UnixAddress,
 )
@@ -86,7 +87,7 @@ class Supervised(SynchronousTestCase):
         listener = TcpListener(
             name="a", listen=(where or InetAddress("127.0.0.1", free_port()),), pool="p", tls=more.pop("tls", None)
         )
-        pool = PoolSpec(name="p", servers=(), sticky=more.pop("sticky", None))
+        pool = PoolSpec(name="p", servers=(), sticky=more.pop("sticky", None), health_check=more.pop("checks", ()))
         config = Config(pools={"p": pool}, listeners={"a": listener}, workers=workers, **more)
         self.made = Supervisor(config, self.reactor, self.reactor.seconds)
         self.addCleanup(self.made.close)
@@ -311,6 +312,14 @@ class EndTests(Supervised):
         self.started[1].go()
         self.successResultOf(gone)
         self.assertEqual((self.numbers(), self.reactor.getDelayedCalls()), ([1, 2], []))
+
+    def test_checks(self) -> None:
+        """Health checks end with it."""
+        made = self.begun(checks=(TcpCheck(),))
+        stopped: list[bool] = []
+        self.patch(made._checks, "stop", lambda: stopped.append(True))
+        made.stopService()
+        self.assertEqual(stopped, [True])
 
     def test_too_late(self) -> None:
         """Who does not end in time is killed."""
