@@ -67,3 +67,9 @@ class Fortunes:
             )
         else:
             self._log.error("pool {pool} refuses clients: {reason}", pool=pool.name, reason=reason)
+
+    def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None:
+        if panics:
+            self._log.error("pool {pool} uses all, well or not: {reason}", pool=pool.name, reason=reason)
+        else:
+            self._log.info("pool {pool} uses those that are well again: {reason}", pool=pool.name, reason=reason)

@@ -244,6 +244,10 @@ class PoolSpec:
     health_check: tuple[HealthCheck, ...] = ()
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
+    #: Whether failures take the last server out that is well.
+    last_usable: Literal["eject", "keep"] = "eject"
+    #: Percent of the servers, below which all are used, well or not; 0 is never.
+    panic_threshold: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

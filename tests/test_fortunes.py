@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -80,6 +82,17 @@ class FortunesTests(SynchronousTestCase):
             pool.reweigh(pool.servers[0], 0.0)
 
         self.assertEqual(self.lines(obey), [])
+
+    def test_panic(self):
+        """One line when all servers are used because too few are well, and one when no longer."""
+        self.pool = make_pool(replace(self.pool.spec, panic_threshold=100), lambda: self.now, Fortunes(orders=False))
+        server = self.pool.servers[0]
+        lines = self.lines(lambda: [self.pool.checked(server, to, "") for to in ("unhealthy", "passed")])
+        expected = [
+            (LogLevel.error, "pool web uses all, well or not: 1 of 2 servers are well"),
+            (LogLevel.info, "pool web uses those that are well again: 2 of 2 servers are well"),
+        ]
+        self.assertEqual(lines, expected)
 
     def test_lone(self):
         """A server that is never ejected, because it is alone, is said to fail, once, and to work again."""

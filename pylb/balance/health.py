@@ -7,6 +7,7 @@ The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to t
 - After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
   `fail_timeout`.
 - `max_fails` 0 means that nothing ejects the server; but it is news when it begins to fail and when it has stopped.
+  The same goes for the last one of a pool that is well, if the operator wants that kept.
 
 and where nginx lets late news mislead it, the epoch of a lease decides.  Each ejection and each recovery begins one:
 
@@ -27,17 +28,19 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple, Protocol
 
-__all__ = ["CALM", "Change", "Health", "Note", "Shared"]
+__all__ = ["CALM", "NO_EPOCH", "Change", "Health", "Note", "Shared"]
 
 #: Seconds without trouble after which it is called over, in the news.
 CALM = 1.0
+#: That of a lease which says nothing.
+NO_EPOCH = -1
 
 
 class Change(Enum):
     """What a verdict changed."""
 
     NOTHING = "nothing"
-    #: A server that is never ejected has begun to fail.
+    #: A server that is not to be ejected has begun to fail.
     TOLERATED = "tolerated"
     EJECTED = "ejected"
     EXTENDED = "extended"
@@ -77,7 +80,7 @@ class Shared(Protocol):
 class Health:
     """The failures of one server.  Times are seconds of whichever clock the caller reads."""
 
-    __slots__ = ("cleared", "epoch", "fail_timeout", "failed_at", "fails", "max_fails", "retry_at", "shared")
+    __slots__ = ("cleared", "epoch", "fail_timeout", "failed_at", "fails", "kept", "max_fails", "retry_at", "shared")
 
     def __init__(self, max_fails: int = 1, fail_timeout: float = 10.0) -> None:
         self.max_fails = max_fails
@@ -88,6 +91,8 @@ class Health:
         self.epoch = 0
         #: How often `fails` was set to 0.
         self.cleared = 0
+        #: Whether it would be ejected if it were not the last.
+        self.kept = False
         #: None if no other worker uses the server.
         self.shared: Shared | None = None
         #: While ejected: after this moment the next trial may start.
@@ -106,17 +111,17 @@ class Health:
         self.retry_at = now + self.fail_timeout
         self._publish()
 
-    def failed(self, epoch: int, now: float) -> Change:
-        """A lease of `epoch` failed."""
+    def failed(self, epoch: int, now: float, last: bool = False) -> Change:
+        """A lease of `epoch` failed; the `last` one that is well is not ejected."""
         if epoch != self.epoch:
             return Change.NOTHING
         self.fails += 1
         self.failed_at = now
-        change = self._failed_again(now)
+        change = self._failed_again(now, last)
         self._publish()
         return change
 
-    def _failed_again(self, now: float) -> Change:
+    def _failed_again(self, now: float, last: bool) -> Change:
         if not self.max_fails:
             return Change.TOLERATED if self.fails == 1 else Change.NOTHING
         if self.ejected:
@@ -124,6 +129,9 @@ class Health:
             return Change.EXTENDED
         if self.fails < self.max_fails:
             return Change.NOTHING
+        if last:
+            before, self.kept = self.kept, True
+            return Change.NOTHING if before else Change.TOLERATED
         self.retry_at = now + self.fail_timeout
         self.epoch += 1
         return Change.EJECTED
@@ -135,11 +143,12 @@ class Health:
         if self.epoch % 2:
             return self.forgive()
         # Where nothing is ejected only the news is at stake: a server that fails every other time is no news each time.
-        pause = self.fail_timeout if self.max_fails else max(self.fail_timeout, CALM)
+        tolerated = self.kept or not self.max_fails
+        pause = max(self.fail_timeout, CALM) if tolerated else self.fail_timeout
         if not self.fails or picked - self.failed_at <= pause:
             return Change.NOTHING
         self._clear()
-        return Change.NOTHING if self.max_fails else Change.RECOVERED
+        return Change.RECOVERED if tolerated else Change.NOTHING
 
     def abandoned(self, epoch: int, picked: float) -> None:
         """A lease of `epoch`, given at `picked`, ended without a verdict."""
@@ -162,6 +171,7 @@ class Health:
             return Change.NOTHING
         was_ejected, known = self.ejected, self.note[:3]
         latest = max(self.shared.notes())
+        self.kept = self.kept and latest.cleared == self.cleared
         self.epoch, self.cleared, self.fails, self.failed_at, retry_at = latest
         # A server that nothing ejects here may be ejected by a worker that knows others.
         self.retry_at = retry_at if self.epoch % 2 and self.max_fails else None
@@ -180,6 +190,7 @@ class Health:
         return Note(self.epoch, self.cleared, self.fails, self.failed_at, retry_at)
 
     def _clear(self) -> None:
+        self.kept = False
         self.fails = 0
         self.cleared += 1
         self._publish()

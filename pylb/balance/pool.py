@@ -5,7 +5,10 @@
 - The clock is read once for each `acquire` and each verdict.
 - Nothing is filtered at a request.  A method holds the servers that are usable; the pool tells it of each change, and
   looks at what time alone brings back when that time has come.
-- A lone server is never ejected: there is nobody else to ask (nginx's rule).  Active checks do take it out.
+- A lone server is never ejected: there is nobody else to ask (nginx's rule).  Active checks do take it out.  With
+  `last_usable: keep` the same holds for the last one that is well.
+- While fewer than `panic_threshold` percent of a tier are well, all are used, for few would break under the load of all.
+  Primaries of which none is well leave that to backups that are.
 - A session that belongs to a server (`sticky`) gets it while it can serve, also while it drains; else the method decides,
   or nobody does (`strict`).
 """
@@ -18,7 +21,7 @@ from random import Random
 from typing import Protocol
 
 from pylb.balance.colleagues import Colleagues
-from pylb.balance.health import CALM, Change
+from pylb.balance.health import CALM, NO_EPOCH, Change
 from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools, at_once
 from pylb.balance.request import Request, compile_key, network
@@ -49,6 +52,9 @@ class PoolObserver(Protocol):
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         """The pool refused somebody for the first time, or serves again."""
 
+    def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None:
+        """All servers are used, well or not, or no longer."""
+
 
 class Unobserved:
     """The observer of a pool that nobody watches."""
@@ -56,6 +62,8 @@ class Unobserved:
     def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None: ...
 
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None: ...
+
+    def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None: ...
 
 
 class Pool:
@@ -97,6 +105,7 @@ class Pool:
         self._next_look = inf
         #: Whether somebody has been served before the present servers came.
         self._served = False
+        self._keeps = spec.last_usable == "keep"
         self._refused_at = -inf
         self._refusing = False
         self.replace(servers)
@@ -126,6 +135,7 @@ class Pool:
                 server.checked = "checking"
             server.warming_since = now if server in added and server.spec.slow_start else server.warming_since
             self._place(server, len(servers) == 1, now)
+        self._see_panic(now)
 
     def _weigh(self) -> None:
         whole = self.spec.balance.method in _PLACED or all(server.share in (0.0, 1.0) for server in self.servers)
@@ -151,7 +161,7 @@ class Pool:
         changed, health.max_fails = limit != health.max_fails, limit
         if lone:
             server.warming_since = None
-        self._settle(server, now)
+        self._count(server, now)
         if changed:
             self._judged(server, health.forgive(), "no other server is left", now)
 
@@ -239,7 +249,9 @@ class Pool:
 
     def _first_of(self, bound: Iterable[Server], tried: Collection[Server], now: float) -> Server | None:
         for server in bound:
-            if server not in tried and self._has_room(server, now) and server.available(now, bound=True):
+            if server in tried or not self._has_room(server, now):
+                continue
+            if server.available(now, bound=True, panic=self._tier_of[server].panics):
                 return server
         return None
 
@@ -252,17 +264,24 @@ class Pool:
     def _give(self, server: Server, tried: tuple[Server, ...], now: float) -> Lease:
         lease = Lease(self, server, tried, now)
         if server.health.retry_at is not None:
-            server.health.trial_started(now)
-            self._settle(server, now)
-        else:
-            if server.spec.max_conns:
-                self._refresh(server, now)
-            if self.watches_load and server.usable:
-                self._tier_of[server].refresh_load(server)
-            if self._refusing and now - self._refused_at >= CALM:
-                self._refusing = False
-                self._observer.pool_changed(self, True, f"{server.name} serves")
+            self._try_out(lease, now)
+        if server.spec.max_conns:
+            self._refresh(server, now)
+        if self.watches_load and server.usable:
+            self._tier_of[server].refresh_load(server)
+        if self._refusing and now - self._refused_at >= CALM and server.health.retry_at is None:
+            self._refusing = False
+            self._observer.pool_changed(self, True, f"{server.name} serves")
         return lease
+
+    def _try_out(self, lease: Lease, now: float) -> None:
+        """A lease of an ejected server is a trial, or tells nothing if it is given before its time, in panic."""
+        health = lease.server.health
+        if health.allows(now):
+            health.trial_started(now)
+            self._settle(lease.server, now)
+        else:
+            lease.epoch = NO_EPOCH
 
     def _refuse(self, now: float, after: Lease | None) -> NoServerAvailable:
         if any(tier.usable for tier in self._tiers):
@@ -285,7 +304,7 @@ class Pool:
         self.catch_up(server, now)
         health = server.health
         fails = health.fails
-        change = health.failed(lease.epoch, now)
+        change = health.failed(lease.epoch, now, self._keeps and self._is_last(server))
         if health.fails > fails and (tier := self._tier_of.get(server)) is not None:
             if tier.failed is not None:
                 tier.failed(server)
@@ -297,8 +316,9 @@ class Pool:
         """A lease has its verdict, of a server that had failed."""
         now, server = self._clock(), lease.server
         self.catch_up(server, now)
+        ejected = server.health.ejected
         change = server.health.succeeded(lease.epoch, lease.picked)
-        if change is Change.RECOVERED and server.health.max_fails:
+        if change is Change.RECOVERED and ejected:
             self._start_slowly(server, now)
         self._judged(server, change, "a request succeeded", now)
 
@@ -333,7 +353,11 @@ class Pool:
     def catch_up(self, server: Server, now: float) -> None:
         """They know something new of the health of `server`.  It is their news: the observer here hears nothing of it."""
         if server.health.shared is not None:
-            if server.health.catch_up() is Change.RECOVERED:
+            change = server.health.catch_up()
+            if change is Change.EJECTED and self._keeps and self._is_last(server):
+                # The other was ejected here and this one there, and neither worker had heard of it.
+                change = server.health.forgive()
+            if change is Change.RECOVERED:
                 self._start_slowly(server, now)
             self._settle(server, now)
 
@@ -357,9 +381,41 @@ class Pool:
         if tier is not None:
             tier.refresh(server, now)
 
+    def _is_last(self, server: Server) -> bool:
+        """Whether no other server is well."""
+        return all(tier.well <= {server} for tier in self._tiers)
+
     def _settle(self, server: Server, now: float) -> None:
-        """Tell the method of a change, and remember when the server may be tried again."""
-        self._refresh(server, now)
+        """See what a change makes of the server, and of its tier."""
+        self._count(server, now)
+        self._see_panic(now)
+
+    def _see_panic(self, now: float) -> None:
+        """Use all servers of a tier where too few are well, and no longer than that."""
+        if not self.spec.panic_threshold:
+            return
+        backups = self._tiers[1]
+        for tier in self._tiers:
+            stands_alone = tier is backups or tier.well or not backups.well
+            panics = bool(stands_alone) and tier.short_of(self.spec.panic_threshold)
+            if panics is not tier.panics:
+                self._panic(tier, panics, now)
+
+    def _panic(self, tier: Tier, panics: bool, now: float) -> None:
+        tier.panics = panics
+        for server in self.servers:
+            if server in tier.serving:
+                tier.refresh(server, now)
+        kind = "backups" if tier.backup else "servers"
+        reason = f"{len(tier.well)} of {len(tier.serving)} {kind} are well"
+        self._observer.panic_changed(self, tier.panics, reason)
+
+    def _count(self, server: Server, now: float) -> None:
+        """Tell its tier of a change, and remember when the server may be tried again."""
+        tier = self._tier_of.get(server)
+        if tier is not None:
+            tier.count(server)
+            tier.refresh(server, now)
         due = server.health.retry_at
         if due is not None and now <= due:
             self._returns.expect(server, due)

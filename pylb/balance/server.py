@@ -95,10 +95,25 @@ class Server:
     def full(self) -> bool:
         return 0 < self.spec.max_conns <= self.active
 
-    def available(self, now: float, bound: bool = False) -> bool:
-        """Whether a lease may be given at `now`; to a session that is `bound` to this server, also while it drains."""
+    @property
+    def serves(self) -> bool:
+        """Whether it is to serve, if only it is well: it is there, switched on, and has been checked if it must be."""
+        return self.switch == "up" and not self.drains and not self.missing and self.checked != "checking"
+
+    @property
+    def well(self) -> bool:
+        """Whether it is to serve, and neither checks nor clients' failures speak against it."""
+        return self.serves and self.checked == "passed" and not self.health.ejected
+
+    def available(self, now: float, bound: bool = False, panic: bool = False) -> bool:
+        """Whether a lease may be given at `now`; to a session that is `bound` to this server, also while it drains.
+
+        In `panic` it does not matter that it is ejected or unhealthy.
+        """
         open_ = bound if self.drains else self.switch == "up"
-        return open_ and not self.missing and self.checked == "passed" and not self.full and self.health.allows(now)
+        if not open_ or self.missing or self.full:
+            return False
+        return (self.checked == "passed" and self.health.allows(now)) or (panic and self.checked != "checking")
 
     @property
     def status(self) -> Status:

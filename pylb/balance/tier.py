@@ -1,7 +1,8 @@
 """Which of the primaries, or of the backups, is next?
 
 A tier is a balancing method and the servers that start slowly.  The method holds the usable servers that have their whole
-weight.  A server that is warming up is not in its hands: it takes turns with the method (pylb.balance.warming).
+weight.  A server that is warming up is not in its hands: it takes turns with the method (pylb.balance.warming).  In panic,
+because too few are well, all of those that are to serve are usable.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ __all__ = ["Tier"]
 class Tier:
     """The primaries or the backups of a pool."""
 
-    __slots__ = ("_weight", "backup", "failed", "load_changed", "measured", "method", "metric", "usable", "warming")
+    __slots__ = (
+        "_weight",
+        "backup",
+        "failed",
+        "load_changed",
+        "measured",
+        "method",
+        "metric",
+        "panics",
+        "serving",
+        "usable",
+        "warming",
+        "well",
+    )
 
     def __init__(
         self, servers: Sequence[Server], backup: bool, balance: Balance, tools: Tools, before: Tier | None = None
@@ -32,6 +46,11 @@ class Tier:
         self.method: IBalancingMethod = method
         #: How many servers are usable, those that are warming up included.
         self.usable = 0
+        #: Those that are to serve, and those of them that are well.
+        self.serving: set[Server] = set()
+        self.well: set[Server] = set()
+        #: Whether all that are to serve are used.
+        self.panics: bool = before is not None and before.panics
         #: What the method wants to hear; None if it does not.
         self.load_changed = method.load_changed if IWatchesLoad.providedBy(method) else None
         self.failed = method.failed if IWatchesFailures.providedBy(method) else None
@@ -42,9 +61,18 @@ class Tier:
         #: Of the servers that the method holds.
         self._weight = 0
 
+    def count(self, server: Server) -> None:
+        """See whether `server` is to serve, and is well."""
+        (self.serving.add if server.serves else self.serving.discard)(server)
+        (self.well.add if server.well else self.well.discard)(server)
+
+    def short_of(self, percent: int) -> bool:
+        """Whether fewer than so many percent are well."""
+        return len(self.well) * 100 < len(self.serving) * percent
+
     def refresh(self, server: Server, now: float) -> None:
         """See whether `server` became usable or stopped being so."""
-        usable = server.available(now)
+        usable = server.available(now, False, self.panics)
         if usable is server.usable:
             return
         server.usable = usable

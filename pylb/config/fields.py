@@ -32,6 +32,7 @@ __all__ = [
     "HashKey",
     "InetListen",
     "KeyFile",
+    "LastUsable",
     "Listen",
     "LoadFactor",
     "LogFormat",
@@ -46,6 +47,7 @@ __all__ = [
     "NotYet",
     "Number",
     "Pattern",
+    "Percent",
     "Permissions",
     "RouteHost",
     "RoutePath",
@@ -72,6 +74,7 @@ MOST_WORKERS = 256
 _T = TypeVar("_T")
 
 _OF_TWO = ("least_conn", "least_time")
+_LAST_USABLE = ("eject", "keep")
 #: Of all protocols.
 _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments})
 
@@ -253,6 +256,7 @@ Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag), shapes.FLAG]
 #: From 0 or from 1.
 Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0)), shapes.whole(0)]
 Number: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1)), shapes.whole(1)]
+Percent: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0, 100)), shapes.whole(0, 100)]
 Workers: TypeAlias = Annotated[int, PlainValidator(_workers), _WORKERS]
 #: A duration may be 0, a timeout may not.
 Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration), shapes.DURATION]
@@ -273,6 +277,7 @@ HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key), shapes.TEMPLATE]
 LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor), shapes.FACTOR]
 BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO)), shapes.words(*_OF_TWO)]
 Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS)), shapes.words(*_MOMENTS)]
+LastUsable: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_LAST_USABLE)), shapes.words(*_LAST_USABLE)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3")), shapes.words("1.2", "1.3")]
 LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path), shapes.TEXT]
 LogFormat: TypeAlias = Annotated[str, PlainValidator(_log_format), _LOG_FORMAT]

@@ -23,6 +23,7 @@ from pylb.config.fields import (
     Flag,
     InetListen,
     KeyFile,
+    LastUsable,
     Listen,
     LogFormat,
     LogPath,
@@ -33,6 +34,7 @@ from pylb.config.fields import (
     NotYet,
     Number,
     Pattern,
+    Percent,
     Permissions,
     RouteHost,
     RoutePath,
@@ -99,6 +101,8 @@ class PoolForm(Form):
     health_check: Annotated[Filled[CheckForm], or_one(CheckForm)] = UNSET
     queue: NotYet = UNSET
     sticky: StickyForm = UNSET
+    last_usable: LastUsable = UNSET
+    panic_threshold: Percent = UNSET
 
 
 class CertificateForm(Form):

@@ -53,6 +53,9 @@ class Heard:
     def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
         self.news.append(f"{pool.name} {'usable' if usable else 'unusable'}: {reason}")
 
+    def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None:
+        self.news.append(f"{pool.name} {'in panic' if panics else 'calm'}: {reason}")
+
 
 class Bench:
     """A pool on its own clock, driven by one-letter names."""
@@ -64,12 +67,17 @@ class Bench:
         clock: Clock | None = None,
         colleagues: Colleagues | None = None,
         name: str = "web",
+        **asked: Any,
     ) -> None:
+        """`asked` is what else the pool's spec says."""
         self.clock = clock or Clock()
         self.heard = Heard()
         # No server: what the specs say is in the servers already.
         spec = PoolSpec(
-            name=name, servers=(), balance=balance if isinstance(balance, Balance) else Balance(method=balance)
+            name=name,
+            servers=(),
+            balance=balance if isinstance(balance, Balance) else Balance(method=balance),
+            **asked,
         )
         self.pool = Pool(spec, servers, self.clock.seconds, self.heard, colleagues=colleagues)
 

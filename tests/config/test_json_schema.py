@@ -215,6 +215,8 @@ WRONG = {
         "health_check: {type: exec, command: []}",
         "health_check: {type: exec, command: run}",
         "health_check: {type: http, persistent: true}",
+        "last_usable: kept",
+        "panic_threshold: 101",
         "keepalive: 32",
         "keepalive: {requests: 0}",
         "keepalive: {time: 0}",
