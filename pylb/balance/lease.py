@@ -21,7 +21,7 @@ __all__ = ["Lease"]
 class Lease:
     """What somebody holds while using a server: give at most one verdict, and then release."""
 
-    __slots__ = ("_pool", "_released", "_waits", "epoch", "judged", "picked", "server", "tried")
+    __slots__ = ("_pool", "_released", "epoch", "judged", "picked", "server", "tried", "waits")
 
     def __init__(self, pool: Pool, server: Server, tried: tuple[Server, ...], now: float) -> None:
         self.server = server
@@ -36,11 +36,11 @@ class Lease:
         self._pool = pool
         self._released = False
         #: Whether its time is to be measured still.
-        self._waits = pool.metric != ""
+        self.waits = pool.metric != ""
         server.active += 1
         server.held[0] += 1
         server.picked += 1
-        if self._waits:
+        if self.waits:
             server.waiting += 1
             server.began += now
 
@@ -63,12 +63,12 @@ class Lease:
 
         Only the first time counts.
         """
-        if self._waits and self._pool.metric == moment:
+        if self.waits and self._pool.metric == moment:
             self._wait_no_more()
             self._pool.measured(self)
 
     def _wait_no_more(self) -> None:
-        self._waits = False
+        self.waits = False
         server = self.server
         server.waiting -= 1
         server.began = server.began - self.picked if server.waiting else 0.0
@@ -90,7 +90,7 @@ class Lease:
         server = self.server
         server.active -= 1
         server.held[0] -= 1
-        if self._waits:
+        if self.waits:
             self._wait_no_more()
         if server.health.retry_at is not None and not self.judged:
             server.health.abandoned(self.epoch, self.picked)

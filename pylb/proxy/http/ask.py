@@ -31,6 +31,7 @@ class Ask:
         "framing",
         "head",
         "idempotent",
+        "pool",
         "refusal",
         "replayed",
         "start",
@@ -43,6 +44,7 @@ class Ask:
         framing = request_framing(head)
         self.head = head
         self.upstream = upstream
+        self.pool = "" if upstream is None else upstream.name
         self.refusal = 413 if 0 < most < framing else 404 if upstream is None else 0
         self.framing = framing
         #: Whether it asks to leave HTTP for WebSocket, and whether for a 100 before its body.

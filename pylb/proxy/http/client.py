@@ -22,7 +22,7 @@ from pylb.proxy.accesslog import Record
 from pylb.proxy.connections import LINGER, peer_of, set_options
 from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
-from pylb.proxy.http.head import BadHead
+from pylb.proxy.http.head import BadHead, RequestHead
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.reader import RequestReader
 from pylb.proxy.http.request import ClientRequest
@@ -55,7 +55,7 @@ class ClientConnection(Protocol):
         self._pending = b""
         self._serving = False
         self._reading = True
-        #: An answer was given and nothing of the next request has come.
+        #: An answer was given, nothing of the next request has come, and it can be answered when it does.
         self._idle = False
         #: The client does not read.
         self._blocked = False
@@ -77,7 +77,10 @@ class ClientConnection(Protocol):
         factory.connections.add(self)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._tunnel is not None:
+        ask = self.factory.known.get(data) if self._idle and not self._closing else None
+        if ask is not None:
+            self._begin(ask)
+        elif self._tunnel is not None:
             self._tunnel.from_client(data)
         elif not self._closing:
             self._pending = self._pending + data if self._pending else data
@@ -109,6 +112,7 @@ class ClientConnection(Protocol):
     def pauseProducing(self) -> None:
         """The client does not read: it must begin again in time."""
         self._blocked = True
+        self._idle = False
         self._deadline.set(self.factory.spec.send_timeout)
         if self._request is not None:
             self._request.pause_answer()
@@ -147,6 +151,11 @@ class ClientConnection(Protocol):
             self._body_held = held
             self.watch()
             self._adjust_reading()
+
+    def may_keep(self, head: RequestHead) -> bool:
+        """Whether another request may follow that one, as far as its head, the operator and the process tell."""
+        factory = self.factory
+        return head.keep_alive and not factory.connections.draining and factory.spec.keepalive_timeout > 0
 
     def finished(self, keep: bool) -> None:
         """The request is answered."""
@@ -205,29 +214,27 @@ class ClientConnection(Protocol):
 
     def _take_head(self) -> None:
         data, self._pending = self._pending, b""
-        ask = None if self._reader.begun else self.factory.known.get(data)
-        if ask is None:
-            ask = self._read_head(data)
-            if ask is None:
-                return
-        self._idle = False
-        request = self._request = ClientRequest(self, ask)
-        request.begin()
-        if ask.framing:
-            self.watch()
-
-    def _read_head(self, data: bytes) -> Ask | None:
-        """What is asked, once the head is whole; what came behind it waits."""
         try:
             found = self._reader.feed(data)
             if found is None:
                 self._head_begins()
-                return None
+                return
             head, self._pending = found
-            return self.factory.ask(head)
+            ask = self.factory.ask(head)
         except BadHead as bad:
             self._refuse(bad.status)
-            return None
+        else:
+            self._begin(ask)
+
+    def _begin(self, ask: Ask) -> None:
+        self._idle = False
+        if ask.refusal:
+            self._refuse(ask.refusal, ask)
+            return
+        request = self._request = ClientRequest(self, ask)
+        request.start()
+        if ask.framing:
+            self.watch()
 
     def _head_begins(self) -> None:
         """The whole head must come in time; for the first one that began with the connection."""
@@ -236,7 +243,7 @@ class ClientConnection(Protocol):
             self._deadline.set(self.factory.spec.client_header_timeout)
 
     def _await_request(self) -> None:
-        self._idle = True
+        self._idle = not self._blocked
         spec = self.factory.spec
         self._deadline.set(spec.send_timeout if self._blocked else spec.keepalive_timeout)
 
@@ -260,22 +267,29 @@ class ClientConnection(Protocol):
 
     # How it ends.
 
-    def _refuse(self, status: int) -> None:
-        """Answer what is no request."""
+    def _refuse(self, status: int, ask: Ask | None = None) -> None:
+        """Answer what no server is asked: what nobody serves, or what is no request."""
         factory = self.factory
         record = Record(factory.spec.name, "http", self.peer, self.port, factory.clock())
-        data = page(status, close=True)
-        record.status = status
-        record.bytes_sent = len(data)
+        keep, method = False, b""
+        if ask is not None:
+            record.asked, record.bytes_received = ask.head, ask.head.size
+            keep = ask.head.minor == 1 and not ask.framing and self.may_keep(ask.head)
+            method = ask.head.method
+        data = page(status, close=not keep, method=method)
+        record.status, record.bytes_sent = status, len(data)
         self.transport.write(data)
         factory.access_log.write(record)
-        self._close_in_two_steps()
+        if keep:
+            self.finished(keep)
+        else:
+            self._close_in_two_steps()
 
     def _expired(self) -> None:
         if self._closing or self._blocked:
             self.transport.abortConnection()
         elif self._awaits_body:
-            self._request.stop(408)
+            self._request.refuse(408)
         elif self._request is not None:
             pass  # It was set for something that is over: the client has nothing to do until it is answered.
         elif self._reader.begun:

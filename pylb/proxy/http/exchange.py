@@ -11,15 +11,16 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 - A server that closes while the client owes it a part of the body may have lost its patience: it is not blamed, and no
   other one is kept waiting.
 - A server that was asked for a 100 and answers without may read the body as its next request: its connection ends.
+
+Whoever asks inherits from this, and says what follows: a client's request, or one of twisted.web.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from pylb.proxy import splice
-from pylb.proxy.accesslog import Record
-from pylb.proxy.dial import ServerSide, UpstreamError
-from pylb.proxy.http.ask import Ask
-from pylb.proxy.http.asker import Asker
+from pylb.proxy.dial import UpstreamError
 from pylb.proxy.http.head import BadHead, Fields, ResponseHead
 from pylb.proxy.http.headers import trailer_block
 from pylb.proxy.http.sending import Sending
@@ -34,26 +35,62 @@ MAX_INTERIM = 16
 
 
 class Exchange(Sending):
-    """One request and its answer."""
+    """One request and its answer.
 
-    __slots__ = ("_informed", "_kept", "_unconfirmed", "added")
+    Whoever asks hears `answer_begins`, any number of `answer_data` and one of `answer_ends` and `answer_breaks`; or else
+    one `answer_fails`.
+    """
 
-    def __init__(self, asker: Asker, record: Record, ask: Ask, message: bytes) -> None:
-        """`message` is the head for the server."""
-        super().__init__(asker, record, ask, message)
-        #: The server was asked for a 100 and has not sent it.
-        self._unconfirmed = ask.expects_continue
-        self._informed = 0
-        self._kept = False
-        #: The lines that pylb adds to the answer's head.
-        self.added = b""
+    __slots__ = ()
 
-    # From the asker.
+    # What whoever asks says and hears.
+
+    def connection_variable(self, name: str) -> bytes:
+        """One of CONNECTION_VARIABLES."""
+        raise NotImplementedError
+
+    def answer_informs(self, head: ResponseHead) -> None:
+        """An interim answer (1xx)."""
+
+    def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
+        """101: the connection to the server is the asker's now."""
+        raise NotImplementedError
+
+    def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
+        """The head, `framing` as in `body`, and what came of the body with it."""
+        raise NotImplementedError
+
+    def answer_data(self, data: bytes) -> None:
+        """A piece of the body."""
+        raise NotImplementedError
+
+    def answer_sink(self) -> object | None:
+        """The transport that more of the body may pass to as it is, if there is one; who lets it counts it in the record."""
+
+    def answer_ends(self, trailers: bytes) -> None:
+        """The body is whole."""
+        raise NotImplementedError
+
+    def answer_breaks(self) -> None:
+        """The body will never be whole: the client must be able to see that."""
+        raise NotImplementedError
+
+    def answer_fails(self, status: int) -> None:
+        """There will be no answer of a server: 502 or 504."""
+        raise NotImplementedError
+
+    # What it can do.
+
+    @property
+    def added(self) -> bytes:
+        """The lines that pylb adds to the head of an answer that is passed on."""
+        cookie = self._pool.cookie
+        return b"" if cookie is None else cookie.line(self._ask.head, self.lease.server)
 
     def variable(self, name: str) -> bytes:
         """What a balancing method or a session may ask."""
         if name in CONNECTION_VARIABLES:
-            return self._asker.variable(name)
+            return self.connection_variable(name)
         if name.startswith("upstream_"):
             return b"" if self.answer is None else answer_variable(self.answer, name)
         return variable(self._ask.head, name)
@@ -74,16 +111,15 @@ class Exchange(Sending):
 
     # From the search.
 
-    def connected(self, side: ServerSide) -> None:
-        assert isinstance(side, ServerConnection)
-        self._server = side
-        side.server = self.lease.server
-        self._kept = side.requests > 0
-        side.begin(self, self._ask.head.method)
-        self._send_what_came(side)
+    def connected(self, side: Any) -> None:
+        server: ServerConnection = side  # as `build` and `take_idle` give them
+        self._server = server
+        server.server = self.lease.server
+        server.begin(self, self._ask.head.method)
+        self._send_what_came(server)
 
     def unreachable(self, error: Exception) -> None:
-        self._asker.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
+        self.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
 
     # From the server.
 
@@ -103,47 +139,40 @@ class Exchange(Sending):
         self._informed += 1
         if self._informed > MAX_INTERIM:
             raise BadHead(502, "too many interim answers")
-        self._asker.answer_informs(head)
+        self.answer_informs(head)
 
     def _switch(self, head: ResponseHead) -> None:
         if not self._ask.upgrade or head.fields.elements(b"upgrade") != [b"websocket"]:
             raise BadHead(502, "switched protocols unasked")
-        self._note(head)
         self._accept(head)
         server, self._server = self._server, None
         assert server is not None
-        self._asker.answer_switches(head, server)
+        self.answer_switches(head, server)
 
     def answered(self, head: ResponseHead, framing: int, data: bytes) -> None:
         """The answer's head came, and with it so much of its body."""
-        self._note(head)
-        if head.status in self._pool.retried_statuses and self._try_elsewhere(f"status {head.status}"):
-            return
-        self._accept(head)
-        self._asker.answer_begins(head, framing, data)
+        if self._accept(head):
+            self.answer_begins(head, framing, data)
 
-    def _note(self, head: ResponseHead) -> None:
-        attempt = self.record.tries[-1]
-        attempt.status = head.status
-        attempt.header_time = self._pool.upstream.clock() - attempt.started
-
-    def _accept(self, head: ResponseHead) -> None:
-        lease, upstream = self.lease, self._pool
+    def _accept(self, head: ResponseHead) -> bool:
+        """Whether a head is passed on; if not, another server has been asked."""
+        attempt, pool, status = self.record.tries[-1], self._pool, head.status
+        attempt.status = status
+        attempt.header_time = pool.upstream.clock() - attempt.started
+        if status in pool.retried_statuses and self._try_elsewhere(f"status {status}"):
+            return False
+        lease = self.lease
         self.answer = head
         lease.succeeded()
-        lease.timed("header")
-        if upstream.learns_at_head or head.status == 101:
+        if lease.waits:
+            lease.timed("header")
+        if pool.learns_at_head or status == 101:
             lease.bind(self)
-        if upstream.cookie is not None:
-            self.added = upstream.cookie.line(self._ask.head, lease.server)
-
-    def answer_data(self, data: bytes) -> None:
-        """A piece of the answer's body came."""
-        self._asker.answer_data(data)
+        return True
 
     def pass_answer(self, server: ServerConnection, count: int) -> None:
         """The body's next `count` bytes may pass unread, if the asker can take them as they are."""
-        sink = self._asker.answer_sink()
+        sink = self.answer_sink()
         if sink is not None:
             splice.pass_on(server.transport, sink, server, count)
 
@@ -153,21 +182,22 @@ class Exchange(Sending):
         self.record.bytes_sent += count
         self.await_more()
 
-    def answer_ends(self, trailers: Fields | None, *, clean: bool) -> None:
+    def answered_all(self, trailers: Fields | None, clean: bool) -> None:
         """The answer is whole; `clean` if nothing came behind it and the server has not closed."""
         server, self._server = self._server, None
         if self._whole and not self._unconfirmed:
             server.finish(clean and self.answer.keep_alive)
         else:
             server.abort()
-        self.lease.timed("last_byte")
+        if self.lease.waits:
+            self.lease.timed("last_byte")
         self._stop()
-        self._asker.answer_ends(trailer_block(trailers) if trailers else b"")
+        self.answer_ends(trailer_block(trailers) if trailers else b"")
 
     def server_left(self, reason: str) -> None:
         """The connection ended before the answer did."""
         server, self._server = self._server, None
-        if self._kept and not server.heard:
+        if server.requests and not server.heard:
             self.fresh()
         elif not self._listening:
             self._give_up(502)
@@ -186,9 +216,8 @@ class Exchange(Sending):
 
     def _stop(self) -> None:
         """The server is not used any more; a session that it has answered is learned, however the answer ended."""
-        lease = self.lease
-        if self.answer is not None and lease is not None and not self._pool.learns_at_head:
-            lease.bind(self)
+        if self._pool.learns_at_end and self.answer is not None and self.lease is not None:
+            self.lease.bind(self)
         self.stop()
 
     def _abort_server(self) -> None:
@@ -201,7 +230,7 @@ class Exchange(Sending):
     def _failed(self, kind: str, reason: str, status: int) -> None:
         if self.answer is not None:
             self._stop()
-            self._asker.answer_breaks()
+            self.answer_breaks()
             return
         self.record.tries[-1].status = status
         self.lease.failed(reason)
@@ -211,7 +240,7 @@ class Exchange(Sending):
     def _give_up(self, status: int) -> None:
         self.record.tries[-1].status = status
         self.stop()
-        self._asker.answer_fails(status)
+        self.answer_fails(status)
 
     def _try_elsewhere(self, reason: str) -> bool:
         """Leave a server whose answer is not wanted, if there is another."""

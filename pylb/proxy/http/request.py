@@ -1,6 +1,6 @@
 """What does a client get for one request?
 
-The asker of its exchange: gives the body to it as it comes and writes the answer, framed for this client, or pylb's own
+The client's side of an exchange: takes the body as it comes and writes the answer, framed for this client, or pylb's own
 page when there is none.  Whether the connection lives on is decided when the answer begins and written into its head.
 """
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 __all__ = ["ClientRequest"]
 
 
-class ClientRequest:
+class ClientRequest(Exchange):
     """One request on a client's connection."""
 
-    __slots__ = ("_ask", "_body", "_body_size", "_connection", "_exchange", "_framing", "_keep", "_record")
+    __slots__ = ("_body", "_body_size", "_connection", "_framing", "_keep")
 
     def __init__(self, connection: ClientConnection, ask: Ask) -> None:
+        factory, head = connection.factory, ask.head
+        record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock(), ask.pool)
+        record.asked = head
+        record.bytes_received = head.size
+        lines = connection.forwarded.lines(head)
+        super().__init__(record, ask, ask.message(lines, head.host or own_host(connection.transport)))
         self._connection = connection
-        self._ask = ask
         #: The body while it has not ended, and how much of it has come.
         self._body: BodyReader | None = body_reader(ask.framing) if ask.framing else None
         self._body_size = 0
-        self._exchange: Exchange | None = None
         self._keep = False
         #: How the answer's body is framed for this client.
         self._framing = 0
-        factory = connection.factory
-        record = self._record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
-        record.asked = ask.head
-        record.bytes_received = ask.head.size
 
     # From the connection.
 
@@ -54,48 +54,36 @@ class ClientRequest:
         """Whether more of the body must come."""
         return self._body is not None
 
-    def begin(self) -> None:
-        """Ask a server."""
-        connection, ask = self._connection, self._ask
-        if ask.refusal:
-            self._answer(ask.refusal)
-            return
-        record, head = self._record, ask.head
-        record.pool = ask.upstream.name
-        message = ask.message(connection.forwarded.lines(head), head.host or own_host(connection.transport))
-        self._exchange = Exchange(self, record, ask, message)
-        self._exchange.start()
-
     def receive(self, data: bytes) -> bytes:
         """More of the body; returns what came behind it."""
-        body, exchange = self._body, self._exchange
+        body = self._body
         try:
             payload = body.feed(data)
         except BadHead as bad:
-            self.stop(bad.status)
+            self.refuse(bad.status)
             return b""
-        self._record.bytes_received += len(data) - len(body.rest)
+        self.record.bytes_received += len(data) - len(body.rest)
         self._body_size += len(payload)
         if 0 < self._connection.factory.spec.client_max_body_size < self._body_size:
-            self.stop(413)
+            self.refuse(413)
             return b""
         if payload:
-            exchange.body(payload)
+            self.body(payload)
         if body.done and self._body is body:
             self._end_body()
         elif len(data) >= splice.MANY:
-            exchange.pass_body(self._connection.transport, self, body.left)
+            self.pass_body(self._connection.transport, self, body.left)
         return body.rest
 
     def _end_body(self) -> None:
         body, self._body = self._body, None
-        self._exchange.body_ends(body.trailers)
+        self.body_ends(body.trailers)
         self._connection.hold_body(False)
 
     def came(self, count: int) -> None:
         """So many bytes of the body pass unread."""
-        self._record.bytes_received += count
-        self._record.upstream_bytes_sent += count
+        self.record.bytes_received += count
+        self.record.upstream_bytes_sent += count
         self._body.skip(count)
         self._connection.watch()
 
@@ -107,33 +95,24 @@ class ClientRequest:
         if self._body is not None:
             self._end_body()
 
-    def stop(self, status: int) -> None:
+    def refuse(self, status: int) -> None:
         """The request cannot go on, by the client's fault."""
-        self._exchange.abandon()
-        if self._exchange.answer is not None:
+        self.abandon()
+        if self.answer is not None:
             self.answer_breaks()
         else:
             self._answer(status)
 
     def client_left(self) -> None:
         """Nobody waits for the answer any more."""
-        if self._exchange is not None:
-            self._exchange.abandon()
-        self._record.status = self._record.status or 499
+        self.abandon()
+        self.record.status = self.record.status or 499
         self._log()
 
     def client_ended(self) -> None:
         """As `client_left`, but what was written may still arrive."""
         self.client_left()
         self._cut()
-
-    def pause_answer(self) -> None:
-        if self._exchange is not None:
-            self._exchange.pause_answer()
-
-    def resume_answer(self) -> None:
-        if self._exchange is not None:
-            self._exchange.resume_answer()
 
     # From the exchange.
 
@@ -143,24 +122,24 @@ class ClientRequest:
     def resume_body(self) -> None:
         self._connection.hold_body(False)
 
-    def variable(self, name: str) -> bytes:
-        return stream_variable(name, self._record, self._connection.transport)
+    def connection_variable(self, name: str) -> bytes:
+        return stream_variable(name, self.record, self._connection.transport)
 
     def answer_informs(self, head: ResponseHead) -> None:
         if self._ask.head.minor:
             self._write(response_start(head) + b"\r\n")
 
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
-        self._record.status = head.status
-        self._write(b"%b%b%b\r\n" % (response_start(head), self._exchange.added, UPGRADE_LINES))
+        self.record.status = head.status
+        self._write(b"%b%b%b\r\n" % (response_start(head), self.added, UPGRADE_LINES))
         factory = self._connection.factory
         timeout = factory.spec.timeout
-        tunnel = Tunnel(self._connection, server, self._record, factory.deadlines, timeout)
+        tunnel = Tunnel(self._connection, server, self.record, factory.deadlines, timeout)
         self._connection.become_tunnel(tunnel)
 
     def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
         minor = self._ask.head.minor
-        lines = self._exchange.added
+        lines = self.added
         if framing < 0:
             framing = CHUNKED if minor else UNTIL_CLOSE
             lines = framing_line(framing) + lines
@@ -170,7 +149,7 @@ class ClientRequest:
             lines += b"Connection: close\r\n"
         elif not minor:
             lines += b"Connection: keep-alive\r\n"
-        self._record.status = head.status
+        self.record.status = head.status
         if data and framing == CHUNKED:
             data = encode_chunk(data)
         self._write(b"%b%b\r\n%b" % (response_start(head), lines, data))
@@ -184,7 +163,6 @@ class ClientRequest:
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
             self._write(encode_last_chunk(trailers))
-        self._exchange = None  # Each would hold the other until the garbage is looked for.
         self._log()
         self._connection.finished(self._keep)
 
@@ -202,21 +180,18 @@ class ClientRequest:
 
     def _answer(self, status: int) -> None:
         """pylb's own answer."""
-        self._record.status = status
+        self.record.status = status
         self._keep = self._ask.head.minor == 1 and self._may_keep()
         self._write(page(status, close=not self._keep, method=self._ask.head.method))
         self._log()
         self._connection.finished(self._keep)
 
     def _may_keep(self) -> bool:
-        factory = self._connection.factory
-        if self._body is not None or factory.connections.draining or not factory.spec.keepalive_timeout:
-            return False
-        return self._ask.head.keep_alive
+        return self._body is None and self._connection.may_keep(self._ask.head)
 
     def _write(self, data: bytes) -> None:
-        self._record.bytes_sent += len(data)
+        self.record.bytes_sent += len(data)
         self._connection.transport.write(data)
 
     def _log(self) -> None:
-        self._connection.factory.access_log.write(self._record)
+        self._connection.factory.access_log.write(self.record)

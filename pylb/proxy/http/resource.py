@@ -98,10 +98,23 @@ def _head_of(request: Request, size: int) -> RequestHead:
 
 
 @implementer(IPushProducer)
-class _WebRequest:
-    """The asker on behalf of a twisted.web request, and the producer of its answer."""
+class _Answer:
+    """What twisted.web is given: the producer of an exchange's answer."""
 
-    __slots__ = ("_exchange", "_gone", "_held", "_left", "_record", "_request")
+    __slots__ = ("pauseProducing", "resumeProducing")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.pauseProducing = exchange.pause_answer
+        self.resumeProducing = exchange.resume_answer
+
+    def stopProducing(self) -> None:
+        """The client's end is told by notifyFinish."""
+
+
+class _WebRequest(Exchange):
+    """An exchange on behalf of a twisted.web request."""
+
+    __slots__ = ("_gone", "_held", "_left", "_request")
 
     def __init__(self, resource: PoolResource, request: Request, ask: Ask, size: int) -> None:
         self._request = request
@@ -109,42 +122,31 @@ class _WebRequest:
         self._gone = False
         client = request.getClientAddress()
         address = getattr(client, "host", "unix:")
-        record = self._record = Record("", "http", address, getattr(client, "port", None), resource.clock())
+        record = Record("", "http", address, getattr(client, "port", None), resource.clock())
         proto = b"https" if request.isSecure() else b"http"
         forwarded = Forwarded(address, proto, address in resource.trusted)
         self._left = size
         message = ask.message(forwarded.lines(ask.head), ask.head.host or b"localhost")
-        self._exchange = Exchange(self, record, ask, message)
+        super().__init__(record, ask, message)
 
     def begin(self) -> None:
         self._request.notifyFinish().addErrback(self._client_left)
-        self._request.registerProducer(self, True)
-        self._exchange.start()
+        self._request.registerProducer(_Answer(self), True)
+        self.start()
         self._send_body()
 
     def _send_body(self) -> None:
         while self._left and not self._held and not self._gone:
             data = self._request.content.read(min(_PIECE, self._left))
             self._left -= len(data)
-            self._exchange.body(data)
+            self.body(data)
             if not self._left:
-                self._exchange.body_ends(None)
+                self.body_ends(None)
 
     def _client_left(self, reason: object) -> None:
         if not self._gone:
             self._gone = True
-            self._exchange.abandon()
-
-    # IPushProducer, called by twisted.web.
-
-    def pauseProducing(self) -> None:
-        self._exchange.pause_answer()
-
-    def resumeProducing(self) -> None:
-        self._exchange.resume_answer()
-
-    def stopProducing(self) -> None:
-        """The client's end is told by notifyFinish."""
+            self.abandon()
 
     # From the exchange.
 
@@ -156,15 +158,12 @@ class _WebRequest:
             self._held = False
             self._send_body()
 
-    def variable(self, name: str) -> bytes:
+    def connection_variable(self, name: str) -> bytes:
         request: Any = self._request
         if name == "scheme":
             return b"https" if request.isSecure() else b"http"
         # A stream of HTTP/2 has no transport, but knows its addresses.
-        return stream_variable(name, self._record, getattr(request.channel, "transport", None) or request)
-
-    def answer_informs(self, head: ResponseHead) -> None:
-        """twisted.web has no way to pass it on."""
+        return stream_variable(name, self.record, getattr(request.channel, "transport", None) or request)
 
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         raise AssertionError("no upgrade was asked for")
@@ -173,7 +172,7 @@ class _WebRequest:
         request: Any = self._request
         request.defaultContentType = None  # twisted.web's own would be text/html
         request.setResponseCode(head.status, head.reason)
-        lines = response_lines(head) + self._exchange.added
+        lines = response_lines(head) + self.added
         if framing >= 0:
             lines += length_line(head)
         pairs = [line.partition(b": ")[::2] for line in lines.split(b"\r\n")[:-1]]
@@ -187,9 +186,6 @@ class _WebRequest:
     def answer_data(self, data: bytes) -> None:
         if not self._gone:
             self._request.write(data)
-
-    def answer_sink(self) -> None:
-        """What twisted.web is given it frames itself."""
 
     def answer_ends(self, trailers: bytes) -> None:
         self._finish()

@@ -15,7 +15,6 @@ from pylb.balance.server import Server
 from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import REPLAYED, Ask
-from pylb.proxy.http.asker import Asker
 from pylb.proxy.http.body import CHUNKED, encode_chunk, encode_last_chunk
 from pylb.proxy.http.head import Fields, ResponseHead
 from pylb.proxy.http.headers import trailer_block
@@ -29,13 +28,13 @@ __all__ = ["Sending"]
 class Sending(Attempts):
     """A request on its way; towards the server's transport, the producer of its body."""
 
-    __slots__ = ("_ask", "_asker", "_message", "_pool", "_replay", "_server", "_whole", "answer")
+    __slots__ = ("_ask", "_informed", "_message", "_pool", "_replay", "_server", "_unconfirmed", "_whole", "answer")
 
-    def __init__(self, asker: Asker, record: Record, ask: Ask, message: bytes) -> None:
+    def __init__(self, record: Record, ask: Ask, message: bytes) -> None:
+        """`message` is the head for the server."""
         upstream = ask.upstream
         assert upstream is not None, "a server is to be asked"
         super().__init__(upstream.upstream, record)
-        self._asker = asker
         self._pool = upstream
         self._ask = ask
         self._message = message
@@ -43,10 +42,22 @@ class Sending(Attempts):
         #: The body so far as it is sent, while it is worth keeping.
         self._replay: bytearray | bytes | None = bytearray() if ask.framing else b""
         self._whole = ask.framing == 0
+        #: The server was asked for a 100 and has not sent it.
+        self._unconfirmed = ask.expects_continue
+        #: Interim answers that were passed on.
+        self._informed = 0
         #: The answer's head, once there is one to pass on.
         self.answer: ResponseHead | None = None
 
-    # From the asker.
+    # What the client's side says and hears.
+
+    def pause_body(self) -> None:
+        """Bring no more of the request's body for now."""
+        raise NotImplementedError
+
+    def resume_body(self) -> None:
+        """Go on."""
+        raise NotImplementedError
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, not empty."""
@@ -58,7 +69,7 @@ class Sending(Attempts):
             self._forget_long_body()
             self._send(data)
         elif self._replay is not None and len(self._replay) > REPLAYED:
-            self._asker.pause_body()
+            self.pause_body()
 
     def pass_body(self, source: object, meter: splice.Meter, count: int) -> None:
         """The body's next `count` bytes may pass unread, if it has a server and need not be kept."""
@@ -99,7 +110,7 @@ class Sending(Attempts):
             server.expect(self._pool.read_timeout)
         else:
             server.transport.registerProducer(self, True)
-            self._asker.resume_body()
+            self.resume_body()
 
     def _send(self, data: bytes) -> None:
         self.record.upstream_bytes_sent += len(data)
@@ -123,14 +134,14 @@ class Sending(Attempts):
 
     def pauseProducing(self) -> None:
         """The server takes no more of the body for now, and must not do so for long."""
-        self._asker.pause_body()
+        self.pause_body()
         if self._server is not None:
             self._server.expect(self._pool.send_timeout)
 
     def resumeProducing(self) -> None:
         if self._server is not None:
             self._server.expect(self._pool.read_timeout if self._listening else 0)
-        self._asker.resume_body()
+        self.resume_body()
 
     def stopProducing(self) -> None:
         """The connection tells its own end by other means."""

@@ -145,7 +145,7 @@ class ServerConnection(ServerSide):
         if framing == len(data):
             exchange.answered(head, framing, data)
             if self._exchange is exchange:
-                exchange.answer_ends(None, clean=True)
+                exchange.answered_all(None, True)
             return
         body = self._body = body_reader(framing)
         payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
@@ -176,7 +176,7 @@ class ServerConnection(ServerSide):
 
     def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
         if body.done and self._exchange is exchange:
-            exchange.answer_ends(body.trailers, clean=not behind)
+            exchange.answered_all(body.trailers, not behind)
 
     def lost(self, reason: Failure) -> None:
         exchange, self._exchange = self._exchange, None
@@ -185,7 +185,7 @@ class ServerConnection(ServerSide):
         elif exchange is None:
             self._idle.forget(self)
         elif self._body is not None and self._body.close() and reason.check(ConnectionDone):
-            exchange.answer_ends(None, clean=False)
+            exchange.answered_all(None, False)
         else:
             exchange.server_left(reason.getErrorMessage())
         self._deadline.stop()

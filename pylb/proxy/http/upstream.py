@@ -20,6 +20,7 @@ class HttpUpstream:
     __slots__ = (
         "cookie",
         "idle",
+        "learns_at_end",
         "learns_at_head",
         "name",
         "next_upstream",
@@ -44,8 +45,9 @@ class HttpUpstream:
         spec, sticky = upstream.pool.spec.sticky, upstream.pool.sticky
         #: What clients get to keep, if cookies say which server they belong to.
         self.cookie = SessionCookie(sticky) if isinstance(sticky, CookieSessions) else None
-        #: Whether sessions are learned when an answer begins, not when it ends.
+        #: Whether sessions are learned when an answer begins, and whether when it ends.
         self.learns_at_head = isinstance(spec, StickyLearn) and spec.header
+        self.learns_at_end = isinstance(spec, StickyLearn) and not spec.header
 
     def connection(self) -> ServerConnection:
         """A protocol for a new connection to a server."""

@@ -273,7 +273,7 @@ async def settled(condition):
 async def stalled(rig):
     """Let bytes travel until the one client takes no more of its answer."""
     (connection,) = rig.connections._live
-    record = connection._request._record
+    record = connection._request.record
     sent = -1
     while sent != record.upstream_bytes_received or not connection._blocked:
         sent = record.upstream_bytes_received

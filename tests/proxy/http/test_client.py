@@ -249,6 +249,20 @@ class DeadlineTests(TestCase):
         await settled(lambda: rig.log.records)
         self.assertEqual(len(rig.connections), 0)
 
+    async def test_next_request_of_who_does_not_read(self):
+        """Who does not read answers gets no further ones, also for a request that is known, until he reads again."""
+        backend = Backend(self, HELLO)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET)
+        await client.until(b"hello")
+        (connection,) = rig.connections._live
+        connection.pauseProducing()
+        client.send(GET)
+        await settled(lambda: connection._pending)
+        self.assertEqual(len(backend.heads), 1)
+        connection.resumeProducing()
+        await client.until(b"hello")
+
     async def test_no_deadline_while_the_server_works(self):
         """While a server takes its time within read_timeout the client has no deadline."""
         backend = Backend(self)

@@ -399,7 +399,7 @@ class Sink:
 def held(rig):
     """The bytes that pylb itself holds for the one connection that is live: both transports' and its own."""
     (connection,) = rig.connections._live
-    exchange = connection._request._exchange
+    exchange = connection._request
     total = buffered(connection.transport) + len(connection._pending) + len(exchange._replay or b"")
     return total + (buffered(exchange._server.transport) if exchange._server else 0)
 

@@ -250,7 +250,7 @@ class VariableTests(SessionCase):
         client = await rig.ask(b"GET /a?b=c HTTP/1.1\r\nHost: Site:80\r\nX-Y: z\r\n\r\n")
         server, _ = await backend.request()
         (connection,) = rig.connections._live
-        exchange = connection._request._exchange
+        exchange = connection._request
         said = {name: exchange.variable(name) for name in KEY_VARIABLES["http"]}
         expected = {
             "args": b"b=c",
