@@ -37,8 +37,9 @@ class Try:
 
 
 class Asked(Protocol):
-    """What a client of HTTP asked, as it came: each may hold any byte.  `version` is `b"HTTP/1.1"`."""
+    """What a client of HTTP asked, as it came: each may hold any byte.  `request` is its line, `b"GET / HTTP/1.1"`."""
 
+    request: bytes
     method: bytes
     target: bytes
     version: bytes
@@ -51,7 +52,7 @@ class _Nothing:
     """What was not understood, or not asked in HTTP."""
 
     __slots__ = ()
-    method = target = version = host = referer = user_agent = b""
+    request = method = target = version = host = referer = user_agent = b""
 
 
 NOTHING: Asked = _Nothing()

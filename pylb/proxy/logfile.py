@@ -77,11 +77,12 @@ class LogFile:
 
     def write(self, line: bytes) -> None:
         """Take a line, which ends in a newline; it is written soon, or dropped and counted."""
-        if len(self._buffer) + len(line) > self._room:
+        size = len(self._buffer) + len(line)
+        if size > self._room:
             self._lose()
             return
         self._buffer += line
-        if len(self._buffer) >= self._due:
+        if size >= self._due:
             self.flush()
         elif self._timer is None:
             self._timer = self._reactor.callLater(FLUSH_DELAY, self.flush)

@@ -130,7 +130,7 @@ _OF_RECORD = {
     "remote_addr": "_text[r.remote_addr]",
     "remote_port": 'r.remote_port or "-"',
     "remote_user": '"-"',
-    "request": '(f"{_text[r.asked.method]} {_text[r.asked.target]} {_text[r.asked.version]}" if r.asked.method else "-")',
+    "request": "_text[r.asked.request]",
     "request_method": "_text[r.asked.method]",
     "request_time": _ELAPSED,
     "request_uri": "_text[r.asked.target]",

@@ -28,7 +28,7 @@ from pylb.proxy.logformat import (
 )
 from pylb.variables import VARIABLES
 
-ASKED = ("method", "target", "version", "host", "referer", "user_agent")
+ASKED = ("request", "method", "target", "version", "host", "referer", "user_agent")
 WALL = 1795416354.25  # 23 November 2026, 06:45:54 UTC
 
 
@@ -41,7 +41,12 @@ def http_record() -> Record:
     """A request that the second server answered, started when the clock read 100."""
     record = Record("web", "http", "192.0.2.7", 4711, 100.0, "backend")
     record.asked = asked(
-        method=b"GET", target=b"/a?b=c", version=b"HTTP/1.1", host=b"example.com", user_agent=b"curl/8.5"
+        request=b"GET /a?b=c HTTP/1.1",
+        method=b"GET",
+        target=b"/a?b=c",
+        version=b"HTTP/1.1",
+        host=b"example.com",
+        user_agent=b"curl/8.5",
     )
     record.tried("10.0.0.1:80").connect_time = 0.0011
     answered = record.tried("10.0.0.2:80")

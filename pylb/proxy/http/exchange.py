@@ -114,8 +114,7 @@ class Exchange(Sending):
     def connected(self, side: Any) -> None:
         server: ServerConnection = side  # as `build` and `take_idle` give them
         self._server = server
-        server.server = self.lease.server
-        server.begin(self, self._ask.head.method)
+        server.begin(self, self._ask.head.method, self.lease.server)
         self._send_what_came(server)
 
     def unreachable(self, error: Exception) -> None:
@@ -184,13 +183,14 @@ class Exchange(Sending):
 
     def answered_all(self, trailers: Fields | None, clean: bool) -> None:
         """The answer is whole; `clean` if nothing came behind it and the server has not closed."""
-        server, self._server = self._server, None
+        server, lease = self._server, self.lease
+        self._server = None
         if self._whole and not self._unconfirmed:
             server.finish(clean and self.answer.keep_alive)
         else:
             server.abort()
-        if self.lease.waits:
-            self.lease.timed("last_byte")
+        if lease.waits:
+            lease.timed("last_byte")
         self._stop()
         self.answer_ends(trailer_block(trailers) if trailers else b"")
 

@@ -122,6 +122,7 @@ class RequestHead:
         "method",
         "minor",
         "referer",
+        "request",
         "size",
         "target",
         "user_agent",
@@ -135,6 +136,7 @@ class RequestHead:
         self.target = target
         self.minor = minor
         self.version = _VERSIONS[minor]
+        self.request = b"%b %b %b" % (method, target, self.version)
         self.host = host
         self.fields = fields
         self.referer = fields.first(b"referer")

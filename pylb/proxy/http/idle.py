@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,14 @@ class IdleConnections:
     def __init__(self, spec: Keepalive, reactor: IReactorTime, clock: Callable[[], float]) -> None:
         self.spec = spec
         self._clock = clock
-        self._closed = False
+        #: How many may be idle.
+        self._room = spec.connections
         self._deadline = Deadline(Deadlines(reactor, clock), self._sweep)
         #: Whether the deadline is set; it may find that it came too early.
         self._awaits = False
         #: Connection -> when it became idle, the oldest first.
         self._since: dict[ServerConnection, float] = {}
-        self._stacks: dict[Server, list[ServerConnection]] = {}
+        self._stacks: defaultdict[Server, list[ServerConnection]] = defaultdict(list)
 
     def __len__(self) -> int:
         return len(self._since)
@@ -53,22 +55,16 @@ class IdleConnections:
 
     def keep(self, connection: ServerConnection) -> bool:
         """Keep it, if it is worth keeping; otherwise the caller closes it."""
-        spec, now = self.spec, self._clock()
-        if self._closed or not spec.connections:
+        spec, since, now = self.spec, self._since, self._clock()
+        if not self._room or connection.requests >= spec.requests or now - connection.born >= spec.time:
             return False
-        if connection.requests >= spec.requests or now - connection.born >= spec.time:
-            return False
-        if len(self._since) >= spec.connections:
-            self._drop(next(iter(self._since)))
+        if len(since) >= self._room:
+            self._drop(next(iter(since)))
         if not self._awaits:
             self._awaits = True
             self._deadline.set(spec.timeout)
-        self._since[connection] = now
-        stack = self._stacks.get(connection.server)
-        if stack is None:
-            self._stacks[connection.server] = [connection]
-        else:
-            stack.append(connection)
+        since[connection] = now
+        self._stacks[connection.server].append(connection)
         return True
 
     def forget(self, connection: ServerConnection) -> None:
@@ -81,7 +77,7 @@ class IdleConnections:
 
     def close(self) -> None:
         """Close all that are idle, and keep none any more."""
-        self._closed = True
+        self._room = 0
         self._deadline.stop()
         for connection in list(self._since):
             self._drop(connection)

@@ -31,8 +31,6 @@ class HeadReader:
         if self.begun:
             searched = max(0, len(self.begun) - 3)
             data, self.begun = self.begun + data, b""
-        if data.startswith(b"\r"):
-            data, searched = self._without_empty_lines(data), 0
         end = data.find(b"\r\n\r\n", searched)
         if end >= 0:
             self._line_seen = False
@@ -56,18 +54,16 @@ class HeadReader:
     def _check_line(self, line: bytes) -> None:
         """Raise BadHead if no head begins so."""
 
-    def _without_empty_lines(self, data: bytes) -> bytes:
-        """What is left of data that begins with an empty line."""
-        return data
-
 
 class RequestReader(HeadReader):
     """Also passes over a few empty lines before the request line, which old clients send behind a body."""
 
     __slots__ = ()
 
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        if self.begun[:1] == b"\r" or (not self.begun and data.startswith(b"\r")):
+            data, self.begun = _EMPTY_LINES.sub(b"", self.begun + data, count=1), b""
+        return super().feed(data)
+
     def _check_line(self, line: bytes) -> None:
         parse_request_line(line)
-
-    def _without_empty_lines(self, data: bytes) -> bytes:
-        return _EMPTY_LINES.sub(b"", data, count=1)

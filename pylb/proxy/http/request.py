@@ -144,8 +144,8 @@ class ClientRequest(Exchange):
             framing = CHUNKED if minor else UNTIL_CLOSE
             lines = framing_line(framing) + lines
         self._framing = framing
-        self._keep = framing != UNTIL_CLOSE and self._may_keep()
-        if not self._keep:
+        keep = self._keep = framing != UNTIL_CLOSE and self._may_keep()
+        if not keep:
             lines += b"Connection: close\r\n"
         elif not minor:
             lines += b"Connection: keep-alive\r\n"
@@ -163,8 +163,9 @@ class ClientRequest(Exchange):
     def answer_ends(self, trailers: bytes) -> None:
         if self._framing == CHUNKED:
             self._write(encode_last_chunk(trailers))
-        self._log()
-        self._connection.finished(self._keep)
+        connection = self._connection
+        connection.factory.access_log.write(self.record)
+        connection.finished(self._keep)
 
     def answer_breaks(self) -> None:
         self._log()

@@ -52,10 +52,11 @@ class ServerConnection(ServerSide):
 
     # What the exchange does with it.
 
-    def begin(self, exchange: Exchange, method: bytes) -> None:
+    def begin(self, exchange: Exchange, method: bytes, server: Server) -> None:
         """Belong to `exchange` until `finish` or `abort`."""
         self._exchange = exchange
         self._method = method
+        self.server = server
         self.heard = False
 
     def expect(self, seconds: float) -> None:

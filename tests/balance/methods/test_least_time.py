@@ -268,10 +268,10 @@ class OracleTests(SynchronousTestCase):
                 chosen += host(held[-1][0].server)
             elif held:
                 lease, peer, began = held.pop(which % len(held))
-                if lease._waits:
+                if lease.waits:
                     nginx.waiting[peer].remove(began)
                 if what == "timed":
-                    if lease._waits:
+                    if lease.waits:
                         nginx.measured(peer, now - began)
                     lease.timed("header")
                     held.append((lease, peer, began))

@@ -3,7 +3,8 @@
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pylb.model import Keepalive
+from pylb.balance.server import Server
+from pylb.model import InetAddress, Keepalive, ServerSpec
 from pylb.proxy.deadline import Deadlines
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.server import ServerConnection
@@ -123,7 +124,7 @@ class PauseTests(SynchronousTestCase):
         idle = IdleConnections(Keepalive(), clock, clock.seconds)
         connection = ServerConnection(idle, Deadlines(clock, clock.seconds))
         connection.makeConnection(FakeTransport(connection))
-        connection.begin(exchange, b"PUT")
+        connection.begin(exchange, b"PUT", Server(ServerSpec(address=InetAddress("127.0.0.1", 80))))
         connection.expect(5)
         connection.pause()
         connection.expect(5)
