@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable
+from socket import SocketType
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -64,7 +64,7 @@ class StreamPort(tcp.Port):
     def doRead(self) -> None:
         for _ in range(max(1, min(ACCEPTS, self.room()))):
             try:
-                sock, where = self.socket.accept()
+                sock, where = self._accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -83,7 +83,14 @@ class StreamPort(tcp.Port):
         # Not super(): unix.Port's would remove the file, which is the listener's to do.
         tcp.Port.connectionLost(self, reason)
 
-    def _let_in(self, sock: socket.socket, where: Any) -> None:
+    def _accept(self) -> tuple[SocketType, Any]:
+        """What socket.accept does, without Python's class around the socket."""
+        fd, where = self.socket._accept()
+        sock = SocketType(self.addressFamily, self.socketType, 0, fd)
+        sock.setblocking(False)
+        return sock, where
+
+    def _let_in(self, sock: Any, where: Any) -> None:
         transport: Any = None
         try:
             transport = self._transport(sock, where, address_of(self.addressFamily, where))
@@ -95,7 +102,7 @@ class StreamPort(tcp.Port):
             else:
                 transport.connectionLost(Failure())
 
-    def _transport(self, sock: socket.socket, where: Any, peer: Address) -> tcp.Connection:
+    def _transport(self, sock: Any, where: Any, peer: Address) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
             stream = make_stream(self.factory, sock, self.reactor, peer)
             stream.startReading()

@@ -123,6 +123,11 @@ class Deadline:
         if self.entry is not None:
             self._leave()
 
+    def end(self) -> None:
+        """Stop for good, and forget who was to be told, who as a rule has this deadline: they would be a circle."""
+        self.stop()
+        self.expired = _nobody
+
     def look(self, now: float) -> None:
         """The moment of its entry has come."""
         self.entry = None
@@ -140,3 +145,7 @@ class Deadline:
     def _leave(self) -> None:
         self.entry = None
         self._deadlines.stopped()
+
+
+def _nobody() -> None:
+    """Hears of nothing."""

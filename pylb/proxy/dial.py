@@ -144,9 +144,10 @@ class Dial(ClientFactory):
 
     def stop(self) -> None:
         """Nobody waits any more."""
+        connector = self._connector
         self._finish()
-        if self._connector is not None:
-            self._connector.disconnect()
+        if connector is not None:
+            connector.disconnect()
 
     def _expired(self) -> None:
         dialler = self._dialler
@@ -155,8 +156,8 @@ class Dial(ClientFactory):
             dialler.missed(UpstreamError("timed out while connecting", timed_out=True))
 
     def _finish(self) -> Dialler | None:
-        dialler, self._dialler = self._dialler, None
-        self._deadline.stop()
+        dialler, self._dialler, self._connector = self._dialler, None, None
+        self._deadline.end()
         return dialler
 
 

@@ -44,7 +44,7 @@ class Pace:
 
     def stop(self) -> None:
         """From now on the source may be as fast as it likes."""
-        self._deadline.stop()
+        self._deadline.end()
         if self._early:
             self._in_time()
 

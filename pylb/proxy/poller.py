@@ -123,7 +123,8 @@ class Poller:
         if wanted:
             self._epoll.modify(fd, wanted | event)
         else:
-            self._open()
+            if self._epoll is None:
+                self._open()
             self._epoll.register(fd, event)
             self._watched[fd] = descriptor
             self._new.add(fd)
@@ -139,9 +140,8 @@ class Poller:
             self._wanted[fd] = wanted & ~event
 
     def _open(self) -> None:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._reactor.addReader(self)
+        self._epoll = select.epoll()
+        self._reactor.addReader(self)
 
     def _close(self) -> None:
         if self._epoll is not None:

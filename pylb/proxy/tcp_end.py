@@ -77,7 +77,8 @@ class End(Protocol):
         """From now on pass on nothing."""
         self.sink = None
         if self.pace is not None:
-            self.pace.stop()
+            pace, self.pace = self.pace, None
+            pace.stop()
 
     def unsent(self, data: bytes) -> None:
         """What came while there is nobody to pass it on to."""

@@ -195,6 +195,8 @@ class Session(Attempts):
         server.join(client, spec.download_rate, deadlines)
 
     def _part(self) -> None:
+        if self._over:
+            return
         self._over = True
         if self._client is not None:
             self._client.part()
@@ -233,7 +235,7 @@ class Session(Attempts):
         self._deadline.set(seconds)
 
     def _finish(self) -> None:
-        self._deadline.stop()
+        self._deadline.end()
         if self.lease is not None:
             self.stop()
         self.record.status = self.record.status or 499

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -224,6 +225,6 @@ class _TLSFactory(TLSMemoryBIOFactory):
         super().__init__(creator, is_client, factory, reactor)
         self._creator = creator
 
-    def make_stream(self, sock: socket.socket, reactor: Streams, peer: Address) -> TLSStream:
+    def make_stream(self, sock: Any, reactor: Streams, peer: Address) -> TLSStream:
         protocol = self.wrappedFactory.buildProtocol(peer)
         return TLSStream(sock, protocol, reactor, peer, self._creator.connection(sock))

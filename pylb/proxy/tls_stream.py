@@ -16,8 +16,8 @@ OpenSSL reads and writes the socket itself, where Twisted hands every byte throu
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
+from typing import Any
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -55,9 +55,7 @@ class TLSStream(Stream):
     #: Writing waits until something comes.
     _write_waits = False
 
-    def __init__(
-        self, sock: socket.socket, protocol: IProtocol, reactor: Streams, peer: Address, tls: SSL.Connection
-    ) -> None:
+    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, peer: Address, tls: SSL.Connection) -> None:
         super().__init__(sock, protocol, reactor, peer)
         self._tls = tls
 

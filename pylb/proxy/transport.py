@@ -50,11 +50,11 @@ Address = IPv4Address | IPv6Address | UNIXAddress
 class IStreamFactory(Interface):
     """A factory of protocols that speak through streams of its own."""
 
-    def make_stream(sock: socket.socket, reactor: Streams, peer: Address) -> Stream:
+    def make_stream(sock: Any, reactor: Streams, peer: Address) -> Stream:
         """A Stream for a connected socket and a new protocol of this factory."""
 
 
-def make_stream(factory: Any, sock: socket.socket, reactor: Streams, peer: Address) -> Stream:
+def make_stream(factory: Any, sock: Any, reactor: Streams, peer: Address) -> Stream:
     """A stream for a connected socket, with a protocol that `factory` makes; somebody else sees to it that it is watched."""
     if IStreamFactory.providedBy(factory):
         return factory.make_stream(sock, reactor, peer)
@@ -114,24 +114,23 @@ class Stream(tcp.Connection):
     #: What passes from here to another stream, and from another one to here, without being read.
     source_of: Passage | None = None
     sink_of: Passage | None = None
+    connected = 1
+    _tempDataLen = 0
     #: The kernel has told an error.
     _broken = False
 
     # tcp.Connection's asks whether it speaks TLS itself, which is spoken above a stream.
     registerProducer = FileDescriptor.registerProducer
 
-    def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Streams, peer: Address) -> None:
-        """Somebody else sees to it that it is watched."""
+    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, peer: Address) -> None:
+        """`sock` does not block; somebody else sees to it that it is watched."""
         # Not super(): most of what Twisted's make is for who has another way to be made.
-        sock.setblocking(False)
         self.socket = sock
         self.fileno = sock.fileno
         self.protocol = protocol
         self.reactor = reactor
         self._peer = peer
         self._tempDataBuffer: list[bytes] = []
-        self._tempDataLen = 0
-        self.connected = 1
 
     def begin(self) -> None:
         """It is watched: tell the protocol."""
@@ -173,7 +172,7 @@ class Stream(tcp.Connection):
         if data:
             self.protocol.dataReceived(data)
             return None
-        return self.end
+        return self._ended()
 
     def doWrite(self) -> Exception | None:
         if self.sink_of is not None and not self.sink_of.drain():
@@ -219,6 +218,14 @@ class Stream(tcp.Connection):
         elif not self._writeDisconnected:
             self._writeDisconnecting = self._writeDisconnected = True
             self._closeWriteConnection()
+
+    def _ended(self) -> Exception | None:
+        """Nothing more can be read."""
+        if self._broken or not IHalfCloseableProtocol.providedBy(self.protocol):
+            return self.end
+        self.reactor.removeReader(self)
+        self.protocol.readConnectionLost()
+        return None
 
     def readConnectionLost(self, reason: Failure) -> None:
         if IHalfCloseableProtocol.providedBy(self.protocol):
@@ -274,8 +281,8 @@ class Connecting:
         self._peer = peer
         self._factory = factory
         self._stream: Stream | None = None
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._socket: socket.socket | None = sock
+        sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._socket: Any = sock
         self.fileno = sock.fileno
         self._problem = sock.connect_ex(where)
         if self._problem == errno.EINPROGRESS:
@@ -317,7 +324,7 @@ class Connecting:
             self._fail(_explained(self._problem))
             return
         self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
-        self._socket = None
+        self._socket = self._factory = None  # the factory may know us: that would be a circle
         self._reactor.hand_on(self, self._stream)
         self._stream.begin()
 
@@ -325,8 +332,8 @@ class Connecting:
         assert self._socket is not None
         self._reactor.forget(self)
         self._socket.close()
-        self._socket = None
-        self._factory.clientConnectionFailed(self, Failure(error))
+        factory, self._factory, self._socket = self._factory, None, None
+        factory.clientConnectionFailed(self, Failure(error))
 
 
 def _explained(problem: int) -> Exception:

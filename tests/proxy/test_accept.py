@@ -53,11 +53,11 @@ class Short:
         self._sock = sock
         self.errors = list(errors)
 
-    def accept(self):
+    def _accept(self):
         if self.errors:
             number = self.errors.pop(0)
             raise OSError(number, os.strerror(number))
-        return self._sock.accept()
+        return self._sock._accept()
 
     def __getattr__(self, name):
         return getattr(self._sock, name)

@@ -62,6 +62,15 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(3)
         self.assertEqual(self.expired, [13])
 
+    def test_end(self) -> None:
+        """end is stop for good: nobody is known any more, nor told."""
+        self.deadline.set(2)
+        self.deadline.end()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.deadline.set(3)
+        self.clock.advance(3)
+        self.assertEqual(self.expired, [])
+
     def test_zero(self) -> None:
         """0 is no deadline."""
         self.deadline.set(0)

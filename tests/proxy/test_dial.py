@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
+import weakref
 
 from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IHandshakeListener
@@ -125,6 +127,16 @@ class DialTests(SynchronousTestCase):
         dial.stop()
         dial.stop()
         self.assertEqual((self.heard, self.reactor.getDelayedCalls(), self.reactor.pending), ([], [], []))
+
+    def test_nothing_keeps_it(self) -> None:
+        """Once it is over it is gone, without the garbage collector."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for end in (lambda: self.reactor.dialled[-1].accept(), lambda: self.reactor.dialled[-1].refuse()):
+            dial = weakref.ref(self.dial())
+            end()
+            self.reactor.dialled.clear()
+            self.assertIsNone(dial())
 
     def test_own_faults(self) -> None:
         """Lack of descriptors, memory or local ports is our own fault, whoever tells it."""

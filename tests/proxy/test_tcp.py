@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -14,6 +15,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
 from pylb.model import InetAddress, ServerSpec
+from pylb.proxy.tcp_end import ClientEnd, ServerEnd
+from pylb.proxy.tcp_session import Session
 from tests.backends import Peer, dead_address, echo, round_trips, until
 from tests.proxy.streams import (
     Exchanges,
@@ -28,6 +31,12 @@ from tests.proxy.streams import (
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def in_memory() -> list[str]:
+    """The names of what sessions are made of, one for each that is there."""
+    kinds = ClientEnd, ServerEnd, Session
+    return sorted(type(thing).__name__ for thing in gc.get_objects() if type(thing) in kinds)
 
 
 class ExchangeTests(Exchanges, StreamCase):
@@ -89,6 +98,19 @@ class ExchangeTests(Exchanges, StreamCase):
             self.assertEqual([options(side.transport.getHandle()) for side in sides], expected)
             client.transport.loseConnection()
             await self.over()
+
+    async def test_nothing_keeps_a_session_that_ended(self) -> None:
+        """It is gone at once, without the garbage collector, which would be called for every fortieth connection."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = in_memory()
+        for asked in ({}, {"upload_rate": 10**6, "download_rate": 10**6}):
+            await self.proxy(dead_address(self), await self.backend(send_and_close(b"!")), **asked)
+            client = await self.client()
+            await client.hears(b"!")
+            await self.over()
+        self.assertEqual(in_memory(), before)
 
     async def test_small(self) -> None:
         """A little of everything, for other reactors."""

@@ -169,6 +169,7 @@ class OneTLSStream(SynchronousTestCase):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self.addCleanup(self.peer.close)
         self.addCleanup(mine.close)
+        mine.setblocking(False)
         return mine
 
     def begin(self, factory, mine: socket.socket) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import struct
+import weakref
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -92,7 +94,8 @@ class OneStream(SynchronousTestCase):
             mine, _ = listening.accept()
         self.addCleanup(self.peer.close)
         self.addCleanup(mine.close)
-        self.peer.setblocking(False)
+        for sock in (self.peer, mine):
+            sock.setblocking(False)
         self.protocol = Notes()
         self.stream = Stream(mine, self.protocol, self.streams, PEER)
         self.stream.startReading()
@@ -366,6 +369,20 @@ class ConnectTests(TestCase):
         await self.assert_connected(self.streams.connectUNIX(path, self.asker))
         self.assertEqual(self.asker.addr, UNIXAddress(path))
 
+    async def test_nothing_keeps_the_factory(self) -> None:
+        """Who asked may know the way to end it, and is not known by it any more when it is settled."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for port in (self.listening(), dead_address(self).port):
+            self.asker.way = self.streams.connectTCP("127.0.0.1", port, self.asker)
+            await until(lambda: self.asker.failed or self.asker.protocol.transport)
+            if self.asker.protocol.transport:
+                self.asker.protocol.transport.loseConnection()
+            gone = weakref.ref(self.asker)
+            self.asker = Asker()
+            self.assertIsNone(gone())
+        await until(lambda: self.backend.peers[0].lost)
+
     async def test_refused(self) -> None:
         where = dead_address(self)
         self.streams.connectTCP(where.host, where.port, self.asker)
@@ -399,7 +416,7 @@ class ConnectTests(TestCase):
         def none_left(*kind):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-        self.patch(socket, "socket", none_left)
+        self.patch(socket, "SocketType", none_left)
         self.assertRaises(OSError, self.streams.connectTCP, "127.0.0.1", 1, self.asker)
         self.assertRaises(OSError, self.streams.connectTCP, "fe80::1%nowhere", 1, self.asker)
 

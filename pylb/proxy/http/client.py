@@ -102,7 +102,7 @@ class ClientConnection(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         self._closing = True
-        self._deadline.stop()
+        self._deadline.end()
         if self._tunnel is not None:
             self._tunnel.client_lost()
         if self._request is not None:

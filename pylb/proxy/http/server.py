@@ -189,7 +189,7 @@ class ServerConnection(ServerSide):
             exchange.answered_all(None, False)
         else:
             exchange.server_left(reason.getErrorMessage())
-        self._deadline.stop()
+        self._deadline.end()
 
     def _expired(self) -> None:
         if self._exchange is not None:
