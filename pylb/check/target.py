@@ -106,13 +106,12 @@ def _shown(data: bytes) -> str:
 
 
 class _Connecting:
-    """A dial on behalf of a check (`pylb.proxy.dial.Dialler`)."""
+    """A dial on behalf of a check (`pylb.proxy.dial.Dialler`), which has a deadline as a whole."""
 
-    def __init__(self, server: Server, reactor: Any, deadlines: Deadlines, tls: ClientTLS | None) -> None:
+    def __init__(self, server: Server, reactor: Any, tls: ClientTLS | None) -> None:
         self.connected: Deferred[Conversation] = Deferred(self._stop)
         self.build: Callable[[], ServerSide] = Conversation
-        # The check as a whole has its deadline; connecting needs none.
-        self._dial = Dial(self, server, reactor, deadlines, 0.0, tls)
+        self._dial = Dial(self, server, reactor, tls)
         self._dial.start()
 
     def reached(self, protocol: ServerSide) -> None:
@@ -154,7 +153,6 @@ class Target:
         self.clock = deadlines.clock
         self._server = Server(server.spec, self.address)
         self._streams = streams
-        self._deadlines = deadlines
         self._tls = tls
         self._may_keep = may_keep
         self._open: list[Conversation | Datagrams] = []
@@ -168,7 +166,7 @@ class Target:
         It is `encrypted` if the pool's are, and nobody wants it plain.
         """
         tls = self._tls if encrypted else None
-        return _Connecting(self._server, self._streams, self._deadlines, tls).connected.addCallback(self._opened)
+        return _Connecting(self._server, self._streams, tls).connected.addCallback(self._opened)
 
     def datagrams(self) -> Datagrams:
         """A UDP socket towards the server.  Raises OSError, and `Unhealthy` if the server has no port."""

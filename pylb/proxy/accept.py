@@ -105,7 +105,7 @@ class StreamPort(tcp.Port):
     def _transport(self, sock: Any, where: Any, peer: Address) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
             stream = make_stream(self.factory, sock, self.reactor, peer)
-            stream.startReading()
+            self.reactor.addReader(stream)
             return stream
         self.sessionno += 1
         protocol: Any = self.factory.buildProtocol(peer)

@@ -18,7 +18,6 @@ from zope.interface import implementer
 
 from pylb.balance.server import Server
 from pylb.model import InetAddress
-from pylb.proxy.deadline import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from pylb.proxy.tls import ClientTLS
@@ -81,29 +80,19 @@ class Dialler(typing.Protocol):
 
 
 class Dial(ClientFactory):
-    """One try to reach one server, within `timeout` seconds (0: no limit).
+    """One try to reach one server; how long it may take is the dialler's business.
 
     `reactor` is IReactorTime, IReactorTCP and, for Unix sockets, IReactorUNIX.
     """
 
     noisy = False
 
-    def __init__(
-        self,
-        dialler: Dialler,
-        server: Server,
-        reactor: Any,
-        deadlines: Deadlines,
-        timeout: float,
-        tls: ClientTLS | None = None,
-    ) -> None:
+    def __init__(self, dialler: Dialler, server: Server, reactor: Any, tls: ClientTLS | None = None) -> None:
         self.encrypted = tls is not None
         self._dialler: Dialler | None = dialler
         self._server = server
         self._reactor = reactor
         self._tls = tls
-        self._deadline = Deadline(deadlines, self._expired)
-        self._deadline.set(timeout)
         self._connector: IConnector | None = None
 
     def start(self) -> None:
@@ -149,15 +138,8 @@ class Dial(ClientFactory):
         if connector is not None:
             connector.disconnect()
 
-    def _expired(self) -> None:
-        dialler = self._dialler
-        self.stop()
-        if dialler is not None:
-            dialler.missed(UpstreamError("timed out while connecting", timed_out=True))
-
     def _finish(self) -> Dialler | None:
         dialler, self._dialler, self._connector = self._dialler, None, None
-        self._deadline.end()
         return dialler
 
 

@@ -42,6 +42,6 @@ class TcpFactory(ServerFactory):
     def buildProtocol(self, addr: object) -> ClientEnd:
         return ClientEnd(self)
 
-    def session(self, client: ClientEnd) -> Session:
-        """What a client that is connected has from now on."""
-        return Session(client, self)
+    def session(self, client: ClientEnd, encrypted: bool) -> Session:
+        """What a client that is connected, over TLS or not, has from now on."""
+        return Session(client, encrypted, self)

@@ -139,8 +139,9 @@ class ClientEnd(End):
         self._factory = factory
 
     def connectionMade(self) -> None:
-        self.session = self._factory.session(self)
-        if ISSLTransport.providedBy(self.transport):
+        encrypted = ISSLTransport.providedBy(self.transport)
+        self.session = self._factory.session(self, encrypted)
+        if encrypted:
             self.session.wait_for_handshake()
         else:
             self.session.begin()
@@ -153,7 +154,7 @@ class ClientEnd(End):
 
     def came(self, count: int) -> None:
         session = self.session
-        session.touch()
+        session.seen = session.clock()
         session.record.bytes_received += count
         session.record.upstream_bytes_sent += count
 
@@ -174,7 +175,7 @@ class ServerEnd(End, ServerSide):
 
     def came(self, count: int) -> None:
         session = self.session
-        session.touch()
+        session.seen = session.clock()
         if not self._spoke:
             self._spoke = True
             session.lease.timed("first_byte")

@@ -11,15 +11,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.python.failure import Failure
 
 from pylb.proxy.accesslog import Record
 from pylb.proxy.connections import LINGER, peer_of, set_options
 from pylb.proxy.deadline import Deadline
-from pylb.proxy.dial import ServerSide, UpstreamError
+from pylb.proxy.dial import UpstreamError
 from pylb.proxy.tcp_end import ClientEnd, End, ServerEnd
 from pylb.proxy.upstream import Attempts
 from pylb.proxy.variables import stream_variable
@@ -40,21 +39,20 @@ class Session(Attempts):
 
     __slots__ = (
         "_client",
-        "_clock",
         "_closing",
-        "_deadline",
         "_early",
         "_factory",
         "_half_close",
         "_over",
-        "_seen",
         "_server",
+        "clock",
+        "seen",
     )
 
-    def __init__(self, client: ClientEnd, factory: TcpFactory) -> None:
+    def __init__(self, client: ClientEnd, encrypted: bool, factory: TcpFactory) -> None:
         spec = factory.spec
         self._factory = factory
-        self._clock = factory.clock
+        self.clock = factory.clock
         self._client: ClientEnd | None = client
         self._server: ServerEnd | None = None
         #: What the client sent so far; None once it has its server, or will not get one.
@@ -63,11 +61,14 @@ class Session(Attempts):
         self._over = False
         self._closing = False
         #: When something happened last.
-        self._seen = self._clock()
-        self._half_close = spec.half_close and factory.upstream.tls is None and _can_half_close(client.transport)
+        self.seen = self.clock()
+        # Twisted would shut TLS down without a word to the peer.
+        plain = not encrypted and factory.upstream.tls is None
+        self._half_close = plain and spec.half_close and hasattr(client.transport, "loseWriteConnection")
         host, port = peer_of(client.transport)
-        super().__init__(factory.upstream, Record(spec.name, "tcp", host, port, self._seen, factory.upstream.pool.name))
-        self._deadline = Deadline(factory.deadlines, self._close)
+        super().__init__(factory.upstream, Record(spec.name, "tcp", host, port, self.seen, factory.upstream.pool.name))
+        #: One for all that it waits for, one after the other.
+        self._deadline: Deadline = Deadline(factory.deadlines, self._close)
         factory.connections.add(self)
 
     def wait_for_handshake(self) -> None:
@@ -76,7 +77,6 @@ class Session(Attempts):
 
     def begin(self) -> None:
         """Look for a server; how long that may take is the business of its limits."""
-        self._deadline.clear()
         spec = self._factory.spec
         set_options(self._client.transport, nodelay=spec.tcp_nodelay, keepalive=spec.so_keepalive)
         self.start()
@@ -89,8 +89,14 @@ class Session(Attempts):
     def build(self) -> ServerEnd:
         return ServerEnd(self)
 
-    def connected(self, side: ServerSide) -> None:
-        assert isinstance(side, ServerEnd) and self.lease is not None
+    def hurry(self, seconds: float) -> None:
+        self._wait(seconds, self.late)
+
+    def relax(self) -> None:
+        """What it waits for next takes the place."""
+
+    def connected(self, side: Any) -> None:
+        assert self.lease is not None
         self._server = side
         self.lease.succeeded()
         self.lease.timed("connect")
@@ -133,7 +139,7 @@ class Session(Attempts):
 
     def touch(self) -> None:
         """Something happened."""
-        self._seen = self._clock()
+        self.seen = self.clock()
 
     def ended(self, end: End) -> None:
         """No more bytes come from there."""
@@ -212,7 +218,7 @@ class Session(Attempts):
 
     def _look(self) -> None:
         """It may be that nothing has happened for long."""
-        left = self._seen + self._factory.spec.timeout - self._clock()
+        left = self.seen + self._factory.spec.timeout - self.clock()
         if left > 0:
             self._deadline.set(left)
         else:
@@ -242,8 +248,3 @@ class Session(Attempts):
         self._factory.access_log.write(self.record)
         # Last: when pylb stops, the log is closed after the last connection.
         self._factory.connections.remove(self)
-
-
-def _can_half_close(transport: ITransport) -> bool:
-    """Twisted would shut TLS down without a word to the peer."""
-    return hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport)

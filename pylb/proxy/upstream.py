@@ -17,7 +17,7 @@ from pylb.balance.lease import Lease
 from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.balance.server import Server
 from pylb.proxy.connections import set_options
-from pylb.proxy.deadline import Deadlines
+from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import Dial, ServerSide, UpstreamError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Upstream:
 class Attempts:
     """One client's search for a server.  Whoever searches inherits from this, and says what it asks and what follows."""
 
-    __slots__ = ("_dial", "_started", "_upstream", "lease", "record")
+    __slots__ = ("_deadline", "_dial", "_started", "_upstream", "lease", "record")
 
     def __init__(self, upstream: Upstream, record: Record) -> None:
         """Every try is noted in `record`."""
@@ -69,6 +69,7 @@ class Attempts:
         self.record = record
         self._upstream = upstream
         self._dial: Dial | None = None
+        self._deadline: Deadline | None = None
 
     # What the client says.
 
@@ -93,6 +94,18 @@ class Attempts:
         May be called before `start` or `again` returns.
         """
         raise NotImplementedError
+
+    def hurry(self, seconds: float) -> None:
+        """Call `late` in so many seconds (0: never), unless `relax` is called before."""
+        if seconds:
+            self._deadline = Deadline(self._upstream.deadlines, self.late)
+            self._deadline.set(seconds)
+
+    def relax(self) -> None:
+        """It is known whether the server is there."""
+        if self._deadline is not None:
+            self._deadline.end()
+            self._deadline = None
 
     # What it can do.
 
@@ -130,13 +143,12 @@ class Attempts:
     def fresh(self) -> None:
         """Reach the present server once more over a new connection: a kept one had gone stale."""
         assert self.lease is not None
+        self.record.tries[-1].started = self._upstream.clock()
         self._connect(self.lease.server)
 
     def stop(self) -> None:
         """The client needs no server any more: give up connecting and release the lease."""
-        dial, self._dial = self._dial, None
-        if dial is not None:
-            dial.stop()
+        self._hang_up()
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.release()
@@ -151,17 +163,29 @@ class Attempts:
             attempt.connect_time = 0.0
             self.connected(idle)
 
+    def _hang_up(self) -> None:
+        """Give up connecting, if that is what it does."""
+        dial, self._dial = self._dial, None
+        if dial is not None:
+            self.relax()
+            dial.stop()
+
     def _connect(self, server: Server) -> None:
         upstream = self._upstream
-        self.record.tries[-1].started = upstream.clock()
-        self._dial = Dial(
-            self, server, upstream.reactor, upstream.deadlines, upstream.limits.connect_timeout, upstream.tls
-        )
+        self.hurry(upstream.limits.connect_timeout)
+        self._dial = Dial(self, server, upstream.reactor, upstream.tls)
         self._dial.start()
+
+    def late(self) -> None:
+        """The server did not take the connection in time."""
+        if self._dial is not None:
+            self._hang_up()
+            self.missed(UpstreamError("timed out while connecting", timed_out=True))
 
     def reached(self, protocol: ServerSide) -> None:
         """The dial's: the server is there."""
         self._dial = None
+        self.relax()
         attempt, limits = self.record.tries[-1], self._upstream.limits
         attempt.connect_time = self._upstream.clock() - attempt.started
         set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
@@ -170,6 +194,7 @@ class Attempts:
     def missed(self, error: UpstreamError) -> None:
         """The dial's: the server is not there."""
         self._dial = None
+        self.relax()
         self.record.tries[-1].status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
             self.lease.failed(str(error))

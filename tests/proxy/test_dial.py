@@ -16,7 +16,6 @@ from zope.interface.verify import verifyObject
 
 from pylb.balance.server import Server
 from pylb.model import Address, InetAddress, ServerSpec, UnixAddress
-from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import OWN_FAULTS, Dial, ServerSide, UpstreamError
 from tests.fakes import FakeReactor
 
@@ -48,17 +47,17 @@ class DialTests(SynchronousTestCase):
         self.reached = self.missed = self.heard.append
         self.build = Side
 
-    def dial(self, address: Address = ADDRESS, timeout: float = 3.0, tls: object = None) -> Dial:
+    def dial(self, address: Address = ADDRESS, tls: object = None) -> Dial:
         server = Server(ServerSpec(address=address))
-        dial = Dial(self, server, self.reactor, Deadlines(self.reactor, self.reactor.seconds), timeout, tls)
+        dial = Dial(self, server, self.reactor, tls)
         dial.start()
         return dial
 
-    def assert_missed(self, reason: str, *, timed_out: bool = False, ours: bool = False) -> None:
+    def assert_missed(self, reason: str, *, ours: bool = False) -> None:
         """That is the one thing it heard, and nothing is left."""
         (error,) = self.heard
         assert isinstance(error, UpstreamError)
-        self.assertEqual((str(error), error.timed_out, error.ours), (reason, timed_out, ours))
+        self.assertEqual((str(error), error.timed_out, error.ours), (reason, False, ours))
         self.assertEqual((self.reactor.getDelayedCalls(), self.reactor.pending), ([], []))
 
     def test_reached(self) -> None:
@@ -98,28 +97,14 @@ class DialTests(SynchronousTestCase):
         self.reactor.dialled[0].refuse()
         self.assert_missed("Connection was refused by other side")
 
-    def test_timeout(self) -> None:
-        """Who takes too long is not reached, and not connected to any more."""
-        self.dial()
-        self.reactor.advance(2.9)
-        self.assertEqual(self.heard, [])
-        self.reactor.advance(0.1)
-        self.assert_missed("timed out while connecting", timed_out=True)
-
-    def test_handshake_times_out(self) -> None:
-        """The handshake has to be over within that time, too; otherwise the connection is closed."""
-        self.dial(tls=FakeTLS())
+    def test_stop_in_the_handshake(self) -> None:
+        """Who stops it then closes the connection that was made."""
+        dial = self.dial(tls=FakeTLS())
         transport = self.reactor.dialled[0].accept()
-        self.reactor.advance(3)
+        dial.stop()
         self.assertTrue(transport.disconnecting)
         transport.settle()
-        self.assert_missed("timed out while connecting", timed_out=True)
-
-    def test_no_timeout(self) -> None:
-        """A timeout of 0 is none."""
-        dial = self.dial(timeout=0)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-        dial.stop()
+        self.assertEqual((self.heard, transport.protocol.ended), ([], False))
 
     def test_stop(self) -> None:
         """Who has stopped it, as often as it likes, hears nothing."""

@@ -129,8 +129,8 @@ class RateTests(StreamCase):
         await self.proxy(server, time=self.clock, upload_rate=1000)
         factory = self.factory
 
-        def session(client):
-            session = type(factory).session(factory, client)
+        def session(client, encrypted):
+            session = type(factory).session(factory, client, encrypted)
             session.keep(bytes(5000))
             return session
 

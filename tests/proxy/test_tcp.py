@@ -210,7 +210,7 @@ class EarlyTests(StreamCase):
     async def test_waiting_is_not_idleness(self) -> None:
         """How long a server may take to be reached is the business of connect_timeout, not of timeout."""
         clock = Clock()
-        await self.proxy(deaf_address(self), timeout=1, time=clock)
+        await self.proxy(deaf_address(self), timeout=1, connect_timeout=200, time=clock)
         client = await self.client()
         await until(lambda: len(self.connections))
         clock.advance(100)

@@ -185,6 +185,14 @@ class RetryTests(UpstreamCase):
         self.assertEqual([server.failures for server in self.pool.servers], [1, 1])
         self.assert_nothing_left()
 
+    def test_no_connect_timeout(self) -> None:
+        """0 is no limit."""
+        attempts = self.attempts("a", connect_timeout=0.0)
+        attempts.start()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        attempts.stop()
+        self.assert_nothing_left()
+
     def test_own_fault(self) -> None:
         """Lack of descriptors, ports or memory is nobody's fault but ours: no server is blamed and no other tried."""
         for code in OWN_FAULTS:
