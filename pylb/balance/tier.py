@@ -110,8 +110,9 @@ class Tier:
 
     def choose(self, request: Request | None, tried: Collection[Server], now: float) -> Server:
         """The next server; there must be one."""
-        warm = self._take_turns(tried, now) if self.warming.size else None
-        return warm or self.method.choose(request, tried, now)
+        if self.warming.size and (warm := self._take_turns(tried, now)) is not None:
+            return warm
+        return self.method.choose(request, tried, now)
 
     def _take(self, server: Server, now: float) -> None:
         if server.warmth(now) < 1.0:

@@ -148,27 +148,28 @@ class Attempts:
 
     def stop(self) -> None:
         """The client needs no server any more: give up connecting and release the lease."""
-        self._hang_up()
+        if self._dial is not None:
+            self._hang_up()
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.release()
 
     def _use(self, lease: Lease) -> None:
         self.lease = lease
-        attempt = self.record.tried(lease.server.name, lease.picked)
-        idle = self.take_idle(lease.server)
+        server = lease.server
+        attempt = self.record.tried(server.name, lease.picked)
+        idle = self.take_idle(server)
         if idle is None:
-            self._connect(lease.server)
+            self._connect(server)
         else:
             attempt.connect_time = 0.0
             self.connected(idle)
 
     def _hang_up(self) -> None:
-        """Give up connecting, if that is what it does."""
+        """Give up connecting."""
         dial, self._dial = self._dial, None
-        if dial is not None:
-            self.relax()
-            dial.stop()
+        self.relax()
+        dial.stop()
 
     def _connect(self, server: Server) -> None:
         upstream = self._upstream

@@ -18,14 +18,12 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pylb.proxy.accesslog import Record
 from pylb.proxy.connections import LINGER, peer_of, set_options
 from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
-from pylb.proxy.http.head import BadHead, RequestHead
-from pylb.proxy.http.pages import page
+from pylb.proxy.http.head import BadHead
 from pylb.proxy.http.reader import RequestReader
-from pylb.proxy.http.request import ClientRequest
+from pylb.proxy.http.request import ClientRequest, refuse
 from pylb.proxy.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -152,11 +150,6 @@ class ClientConnection(Protocol):
             self.watch()
             self._adjust_reading()
 
-    def may_keep(self, head: RequestHead) -> bool:
-        """Whether another request may follow that one, as far as its head, the operator and the process tell."""
-        factory = self.factory
-        return head.keep_alive and not factory.connections.draining and factory.spec.keepalive_timeout > 0
-
     def finished(self, keep: bool) -> None:
         """The request is answered."""
         request, self._request = self._request, None
@@ -268,20 +261,8 @@ class ClientConnection(Protocol):
     # How it ends.
 
     def _refuse(self, status: int, ask: Ask | None = None) -> None:
-        """Answer what no server is asked: what nobody serves, or what is no request."""
-        factory = self.factory
-        record = Record(factory.spec.name, "http", self.peer, self.port, factory.clock())
-        keep, method = False, b""
-        if ask is not None:
-            record.asked, record.bytes_received = ask.head, ask.head.size
-            keep = ask.head.minor == 1 and not ask.framing and self.may_keep(ask.head)
-            method = ask.head.method
-        data = page(status, close=not keep, method=method)
-        record.status, record.bytes_sent = status, len(data)
-        self.transport.write(data)
-        factory.access_log.write(record)
-        if keep:
-            self.finished(keep)
+        if refuse(self, status, ask):
+            self.finished(keep=True)
         else:
             self._close_in_two_steps()
 

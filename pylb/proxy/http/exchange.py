@@ -81,9 +81,8 @@ class Exchange(Sending):
 
     # What it can do.
 
-    @property
-    def added(self) -> bytes:
-        """The lines that pylb adds to the head of an answer that is passed on."""
+    def cookie_line(self) -> bytes:
+        """The line that pylb adds to the head of an answer, so that the client finds its server again; often nothing."""
         cookie = self._pool.cookie
         return b"" if cookie is None else cookie.line(self._ask.head, self.lease.server)
 
@@ -115,7 +114,16 @@ class Exchange(Sending):
         server: ServerConnection = side  # as `build` and `take_idle` give them
         self._server = server
         server.begin(self, self._ask.head.method, self.lease.server)
-        self._send_what_came(server)
+        if self._replay:
+            self._send(self._message + self._replay)
+            self._forget_long_body()
+        else:
+            self._send(self._message)
+        if self._whole:
+            server.expect(self._pool.read_timeout)
+        else:
+            server.transport.registerProducer(self, True)
+            self.resume_body()
 
     def unreachable(self, error: Exception) -> None:
         self.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)

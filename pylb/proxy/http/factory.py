@@ -14,7 +14,7 @@ from pylb.proxy.deadline import Deadlines
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.client import ClientConnection
 from pylb.proxy.http.forwarded import TrustedProxies
-from pylb.proxy.http.head import parse_request
+from pylb.proxy.http.head import RequestHead, parse_request
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.kept import Kept
 from pylb.proxy.http.routes import RouteTable
@@ -70,6 +70,10 @@ class HttpFactory(ServerFactory):
         """What a request with this head asks (see `parse_request`); raises BadHead."""
         whole = head + b"\r\n"
         return self.known.get(whole) or self.known.keep(whole, self._read(head))
+
+    def may_keep(self, head: RequestHead) -> bool:
+        """Whether a client that asked so may ask again on its connection."""
+        return head.keep_alive and not self.connections.draining and self.spec.keepalive_timeout > 0
 
     def _read(self, data: bytes) -> Ask:
         head = parse_request(data)

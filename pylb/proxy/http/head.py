@@ -153,9 +153,11 @@ class RequestHead:
 class ResponseHead:
     """A status line and its fields."""
 
-    __slots__ = ("fields", "framing", "keep_alive", "minor", "reason", "start", "status")
+    __slots__ = ("fields", "framing", "keep_alive", "minor", "reason", "start", "status", "wire")
 
-    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields, wire: bytes) -> None:
+        #: As it came, the blank line included.
+        self.wire = wire
         self.status = status
         self.reason = reason
         self.minor = minor
@@ -220,7 +222,7 @@ def _parse_response(head: bytes) -> ResponseHead:
     line, _, block = head.partition(b"\r\n")
     status, reason, minor = _parse_status_line(line)
     fields = _response_blocks.get(block) or _response_blocks.keep(block, parse_fields(block))
-    return ResponseHead(status, reason, minor, fields)
+    return ResponseHead(status, reason, minor, fields, head + b"\r\n")
 
 
 @lru_cache(_KEPT_LINES)

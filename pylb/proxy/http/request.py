@@ -24,7 +24,23 @@ from pylb.proxy.variables import stream_variable
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection
 
-__all__ = ["ClientRequest"]
+__all__ = ["ClientRequest", "refuse"]
+
+
+def refuse(connection: ClientConnection, status: int, ask: Ask | None = None) -> bool:
+    """Answer what no server is asked, because it is no request or nobody serves it; whether the connection may live on."""
+    factory = connection.factory
+    record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
+    keep, method = False, b""
+    if ask is not None:
+        record.asked, record.bytes_received = ask.head, ask.head.size
+        keep = ask.head.minor == 1 and not ask.framing and factory.may_keep(ask.head)
+        method = ask.head.method
+    data = page(status, close=not keep, method=method)
+    record.status, record.bytes_sent = status, len(data)
+    connection.transport.write(data)
+    factory.access_log.write(record)
+    return keep
 
 
 class ClientRequest(Exchange):
@@ -131,23 +147,22 @@ class ClientRequest(Exchange):
 
     def answer_switches(self, head: ResponseHead, server: ServerConnection) -> None:
         self.record.status = head.status
-        self._write(b"%b%b%b\r\n" % (response_start(head), self.added, UPGRADE_LINES))
+        self._write(b"%b%b%b\r\n" % (response_start(head), self.cookie_line(), UPGRADE_LINES))
         factory = self._connection.factory
         timeout = factory.spec.timeout
         tunnel = Tunnel(self._connection, server, self.record, factory.deadlines, timeout)
         self._connection.become_tunnel(tunnel)
 
     def answer_begins(self, head: ResponseHead, framing: int, data: bytes) -> None:
-        minor = self._ask.head.minor
-        lines = self.added
+        lines = self.cookie_line()
         if framing < 0:
-            framing = CHUNKED if minor else UNTIL_CLOSE
+            framing = CHUNKED if self._ask.head.minor else UNTIL_CLOSE
             lines = framing_line(framing) + lines
         self._framing = framing
-        keep = self._keep = framing != UNTIL_CLOSE and self._may_keep()
-        if not keep:
+        self._keep = framing != UNTIL_CLOSE and self._may_keep()
+        if not self._keep:
             lines += b"Connection: close\r\n"
-        elif not minor:
+        elif not self._ask.head.minor:
             lines += b"Connection: keep-alive\r\n"
         self.record.status = head.status
         if data and framing == CHUNKED:
@@ -188,7 +203,7 @@ class ClientRequest(Exchange):
         self._connection.finished(self._keep)
 
     def _may_keep(self) -> bool:
-        return self._body is None and self._connection.may_keep(self._ask.head)
+        return self._body is None and self._connection.factory.may_keep(self._ask.head)
 
     def _write(self, data: bytes) -> None:
         self.record.bytes_sent += len(data)

@@ -172,7 +172,7 @@ class _WebRequest(Exchange):
         request: Any = self._request
         request.defaultContentType = None  # twisted.web's own would be text/html
         request.setResponseCode(head.status, head.reason)
-        lines = response_lines(head) + self.added
+        lines = response_lines(head) + self.cookie_line()
         if framing >= 0:
             lines += length_line(head)
         pairs = [line.partition(b": ")[::2] for line in lines.split(b"\r\n")[:-1]]

@@ -100,18 +100,6 @@ class Sending(Attempts):
             return self._pool.idle.take(server)
         return None
 
-    def _send_what_came(self, server: ServerConnection) -> None:
-        if self._replay:
-            self._send(self._message + self._replay)
-            self._forget_long_body()
-        else:
-            self._send(self._message)
-        if self._whole:
-            server.expect(self._pool.read_timeout)
-        else:
-            server.transport.registerProducer(self, True)
-            self.resume_body()
-
     def _send(self, data: bytes) -> None:
         self.record.upstream_bytes_sent += len(data)
         self._server.transport.write(data)

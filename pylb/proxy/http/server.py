@@ -44,6 +44,8 @@ class ServerConnection(ServerSide):
         self._exchange: Exchange | None = None
         self._method = b""
         self._reader = HeadReader()
+        #: What was answered last; an answer that begins with the very same bytes need not be read.
+        self._last: ResponseHead | None = None
         self._body: BodyReader | None = None
         self._paused = False
         self._tunnel: Tunnel | None = None
@@ -130,10 +132,15 @@ class ServerConnection(ServerSide):
             self.abort()
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
+        last = self._last
+        if last is not None and data.startswith(last.wire) and not self._reader.begun:
+            self._begin_body(exchange, last, data[len(last.wire) :])
+            return
         while data and (found := self._reader.feed(data)) is not None:
             raw, data = found
             head = parse_response(raw)
             if head.status >= 200:
+                self._last = head
                 self._begin_body(exchange, head, data)
                 return
             self._early = data

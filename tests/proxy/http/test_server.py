@@ -48,6 +48,23 @@ class ReuseTests(TestCase):
         """A connection ends after keepalive.requests."""
         self.assertEqual(await self.connections(HELLO, 7, keepalive=Keepalive(requests=3)), 3)
 
+    async def test_same_head_again(self):
+        """The same head again has its own body; bytes that look like it within another head are that one's."""
+        backend = Backend(self)
+        rig = Rig(self, backend)
+        client = await rig.ask(GET + GET + GET)
+        server, _ = await backend.request()
+        server.send(HELLO)
+        await server.until(b"\r\n\r\n")
+        server.send(HELLO.replace(b"hello", b"again"))
+        await server.until(b"\r\n\r\n")
+        server.send(b"HTTP/1.1 200 OK\r\nA: ")
+        await client.until(b"again")
+        (connection,) = rig.connections._live
+        await settled(lambda: connection._request._server._reader.begun)
+        server.send(HELLO)
+        self.assertEqual(await client.until(b"hello"), b"HTTP/1.1 200 OK\r\nA: " + HELLO)
+
     async def test_head_answer(self):
         """After an answer to HEAD nothing is read as its body, and the next answer is the next request's."""
         answers = iter([HELLO[:-5], HELLO])
