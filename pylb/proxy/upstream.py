@@ -149,7 +149,7 @@ class Attempts:
     def stop(self) -> None:
         """The client needs no server any more: give up connecting and release the lease."""
         if self._dial is not None:
-            self._hang_up()
+            self._hang_up(self._dial)
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.release()
@@ -165,9 +165,9 @@ class Attempts:
             attempt.connect_time = 0.0
             self.connected(idle)
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, dial: Dial) -> None:
         """Give up connecting."""
-        dial, self._dial = self._dial, None
+        self._dial = None
         self.relax()
         dial.stop()
 
@@ -180,7 +180,7 @@ class Attempts:
     def late(self) -> None:
         """The server did not take the connection in time."""
         if self._dial is not None:
-            self._hang_up()
+            self._hang_up(self._dial)
             self.missed(UpstreamError("timed out while connecting", timed_out=True))
 
     def reached(self, protocol: ServerSide) -> None:
