@@ -244,6 +244,8 @@ class PoolSpec:
     health_check: tuple[HealthCheck, ...] = ()
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
+    #: Whether only those of the last `fail_timeout` are counted against `max_fails`.
+    failure_window: Literal["nginx", "sliding"] = "nginx"
     #: Whether failures take the last server out that is well.
     last_usable: Literal["eject", "keep"] = "eject"
     #: Percent of the servers, below which all are used, well or not; 0 is never.

@@ -4,6 +4,8 @@ The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to t
 
 - `max_fails` failures eject the server for `fail_timeout`.  Failures add up until a success that was picked more than
   `fail_timeout` after the last of them.
+- Where the window is sliding, the latest `max_fails` of them eject only if all are of the last `fail_timeout`.  That success
+  changes nothing about it: it finds none as young.
 - After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
   `fail_timeout`.
 - `max_fails` 0 means that nothing ejects the server; but it is news when it begins to fail and when it has stopped.
@@ -23,8 +25,10 @@ Each may start a trial of its own when the pause is over, until it has read that
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from itertools import repeat
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -80,7 +84,18 @@ class Shared(Protocol):
 class Health:
     """The failures of one server.  Times are seconds of whichever clock the caller reads."""
 
-    __slots__ = ("cleared", "epoch", "fail_timeout", "failed_at", "fails", "kept", "max_fails", "retry_at", "shared")
+    __slots__ = (
+        "cleared",
+        "epoch",
+        "fail_timeout",
+        "failed_at",
+        "fails",
+        "kept",
+        "max_fails",
+        "recent",
+        "retry_at",
+        "shared",
+    )
 
     def __init__(self, max_fails: int = 1, fail_timeout: float = 10.0) -> None:
         self.max_fails = max_fails
@@ -93,10 +108,17 @@ class Health:
         self.cleared = 0
         #: Whether it would be ejected if it were not the last.
         self.kept = False
+        #: When the latest failures were; None if that does not matter.
+        self.recent: deque[float] | None = None
         #: None if no other worker uses the server.
         self.shared: Shared | None = None
         #: While ejected: after this moment the next trial may start.
         self.retry_at: float | None = None
+
+    def slide(self, max_fails: int) -> None:
+        """From now on so many failures eject only if they are of the last `fail_timeout`."""
+        if self.recent is None:
+            self.recent = deque(maxlen=max_fails)
 
     @property
     def ejected(self) -> bool:
@@ -117,6 +139,8 @@ class Health:
             return Change.NOTHING
         self.fails += 1
         self.failed_at = now
+        if self.recent is not None:
+            self.recent.append(now)
         change = self._failed_again(now, last)
         self._publish()
         return change
@@ -127,7 +151,7 @@ class Health:
         if self.ejected:
             self.retry_at = now + self.fail_timeout
             return Change.EXTENDED
-        if self.fails < self.max_fails:
+        if self.fails < self.max_fails or self._are_spread(now):
             return Change.NOTHING
         if last:
             before, self.kept = self.kept, True
@@ -135,6 +159,10 @@ class Health:
         self.retry_at = now + self.fail_timeout
         self.epoch += 1
         return Change.EJECTED
+
+    def _are_spread(self, now: float) -> bool:
+        """Whether some of the latest failures are too old to count."""
+        return self.recent is not None and now - self.recent[0] > self.fail_timeout
 
     def succeeded(self, epoch: int, picked: float) -> Change:
         """A lease of `epoch`, given at `picked`, succeeded."""
@@ -171,7 +199,11 @@ class Health:
             return Change.NOTHING
         was_ejected, known = self.ejected, self.note[:3]
         latest = max(self.shared.notes())
-        self.kept = self.kept and latest.cleared == self.cleared
+        if latest.cleared != self.cleared:
+            self.kept, self.fails = False, 0
+        if self.recent is not None and (more := latest.fails - self.fails) > 0:
+            # Only of the last it is known when it was; that the others are old ejects nobody wrongly.
+            self.recent.extend([*repeat(self.failed_at, min(more, self.max_fails) - 1), latest.failed_at])
         self.epoch, self.cleared, self.fails, self.failed_at, retry_at = latest
         # A server that nothing ejects here may be ejected by a worker that knows others.
         self.retry_at = retry_at if self.epoch % 2 and self.max_fails else None

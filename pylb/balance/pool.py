@@ -158,6 +158,8 @@ class Pool:
     def _place(self, server: Server, lone: bool, now: float) -> None:
         """Give a server its place among the present ones."""
         health, limit = server.health, 0 if lone else server.spec.max_fails
+        if self.spec.failure_window == "sliding":
+            health.slide(server.spec.max_fails)
         changed, health.max_fails = limit != health.max_fails, limit
         if lone:
             server.warming_since = None

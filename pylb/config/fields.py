@@ -26,6 +26,7 @@ __all__ = [
     "CertificateFile",
     "Count",
     "Duration",
+    "FailureWindow",
     "FilePath",
     "Filled",
     "Flag",
@@ -74,6 +75,7 @@ MOST_WORKERS = 256
 _T = TypeVar("_T")
 
 _OF_TWO = ("least_conn", "least_time")
+_WINDOWS = ("nginx", "sliding")
 _LAST_USABLE = ("eject", "keep")
 #: Of all protocols.
 _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments})
@@ -277,6 +279,7 @@ HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key), shapes.TEMPLATE]
 LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor), shapes.FACTOR]
 BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO)), shapes.words(*_OF_TWO)]
 Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS)), shapes.words(*_MOMENTS)]
+FailureWindow: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_WINDOWS)), shapes.words(*_WINDOWS)]
 LastUsable: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_LAST_USABLE)), shapes.words(*_LAST_USABLE)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3")), shapes.words("1.2", "1.3")]
 LogPath: TypeAlias = Annotated[str, PlainValidator(_log_path), shapes.TEXT]

@@ -215,6 +215,7 @@ WRONG = {
         "health_check: {type: exec, command: []}",
         "health_check: {type: exec, command: run}",
         "health_check: {type: http, persistent: true}",
+        "failure_window: 5s",
         "last_usable: kept",
         "panic_threshold: 101",
         "keepalive: 32",

@@ -211,6 +211,7 @@ class PoolMistakes(_Table):
                 ("sticky: {}", '5:13: pools.a.sticky: "type" is missing'),
                 ("health_check:", "5:5: pools.a.health_check: has no value"),
                 ("queue: {size: 1}", "5:5: pools.a.queue: not supported yet"),
+                ("failure_window: 5s", '5:21: pools.a.failure_window: must be "nginx" or "sliding", not "5s"'),
                 ("last_usable: kept", '5:18: pools.a.last_usable: must be "eject" or "keep", not "kept"'),
                 ("panic_threshold: 101", "5:22: pools.a.panic_threshold: must be from 0 to 100, not 101"),
                 ("keepalive: 32", "5:16: pools.a.keepalive: must be a mapping"),
