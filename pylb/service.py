@@ -38,9 +38,9 @@ from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.listen import BindError, Bound, bind, listen_stream
 from pylb.proxy.resolve import Names
+from pylb.proxy.streams import streams
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.tls import ClientTLS, ServerTLS
-from pylb.proxy.transport import streams
 from pylb.proxy.udp import UdpProxy, listen_udp
 from pylb.proxy.upstream import Limits, Upstream
 

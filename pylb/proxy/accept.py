@@ -19,7 +19,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pylb.proxy.transport import Address, Streams, address_of, make_stream
+from pylb.proxy.streams import Streams
+from pylb.proxy.transport import Address, address_of, make_stream
 
 __all__ = ["StreamPort", "UnixPort"]
 

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -37,7 +37,10 @@ from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, UpstreamTLS
 from pylb.proxy.identity import Identity, ServerConnection, verify
 from pylb.proxy.tls_stream import TLSStream
-from pylb.proxy.transport import Address, IStreamFactory, Streams
+from pylb.proxy.transport import Address, IStreamFactory
+
+if TYPE_CHECKING:
+    from pylb.proxy.streams import Streams
 
 __all__ = ["ClientTLS", "ServerTLS", "TLSTransport"]
 

@@ -17,7 +17,7 @@ OpenSSL reads and writes the socket itself, where Twisted hands every byte throu
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -29,7 +29,10 @@ from zope.interface import implementer
 
 from pylb.proxy.identity import ServerConnection
 from pylb.proxy.poller import DONE
-from pylb.proxy.transport import Address, Stream, Streams
+from pylb.proxy.transport import Address, Stream
+
+if TYPE_CHECKING:
+    from pylb.proxy.streams import Streams
 
 __all__ = ["TLSStream"]
 

@@ -1,4 +1,4 @@
-"""How are the bytes of a stream written, and its connections made and closed, at little cost?
+"""How are the bytes of a stream written, and its connection closed, at little cost?
 
 A stream is a transport of Twisted's, on a poller in the place of the reactor, with these differences:
 
@@ -7,36 +7,33 @@ A stream is a transport of Twisted's, on a poller in the place of the reactor, w
 - A socket that breaks while it is written to tells so a little later: whoever writes never hears of a loss before `write`
   returns.  And it is told as a loss, though the kernel, which tells an error once, makes a mere end of it afterwards.
 - With nothing queued, a connection is shut at once, and closed when the events at hand are handed out.
-- Connecting takes a socket and at most one event; no resolver, no delayed call, no Deferred.  Who asked hears later, always.
 - A stream may be the source or the sink of bytes that pass through a pipe (see `pylb.proxy.splice`).
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectionAborted, UserError, getConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IWriteDescriptor
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import Interface
 
-from pylb.proxy.pipes import Pipe, Pipes
-from pylb.proxy.poller import DONE, Poller, can_poll
+from pylb.proxy.poller import DONE
 
 if TYPE_CHECKING:
     from pylb.proxy.splice import Passage
+    from pylb.proxy.streams import Streams
 
-__all__ = ["IStreamFactory", "Stream", "Streams", "address_of", "make_stream", "streams"]
+__all__ = ["IStreamFactory", "Stream", "address_of", "make_stream"]
 
 #: A socket that takes nothing for now.
 _BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
@@ -59,51 +56,6 @@ def make_stream(factory: Any, sock: Any, reactor: Streams, peer: Address) -> Str
     if IStreamFactory.providedBy(factory):
         return factory.make_stream(sock, reactor, peer)
     return Stream(sock, factory.buildProtocol(peer), reactor, peer)
-
-
-@lru_cache(1024)
-def _ipv4(host: str, port: int) -> IPv4Address:
-    """The address of a server, of which there are few."""
-    return IPv4Address("TCP", host, port)
-
-
-def streams(reactor: Any, pipes: int = 0) -> Any:
-    """What streams have in the place of `reactor`: a cheaper one, or itself if there is none on this system."""
-    return Streams(reactor, pipes) if can_poll(reactor) else reactor
-
-
-class Streams(Poller):
-    """A poller that also connects, as reactors do (IReactorTCP, IReactorUNIX), for who looks after the time it takes.
-
-    Whatever is wrong is told by the factory's `clientConnectionFailed`, later, except that there is no socket to be had, or
-    no such zone as an IPv6 address names: that raises OSError.
-    """
-
-    def __init__(self, reactor: Any, pipes: int = 0) -> None:
-        """With so many `pipes` that bytes can pass through."""
-        super().__init__(reactor)
-        self.pipes = Pipes(pipes)
-
-    def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = None) -> Connecting:
-        """Connect to a literal address."""
-        if ":" not in host:
-            return Connecting(self, socket.AF_INET, (host, port), _ipv4(host, port), factory)
-        where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
-        return Connecting(self, socket.AF_INET6, where, IPv6Address("TCP", host, port), factory)
-
-    def connectUNIX(self, path: str, factory: Any, timeout: float | None = None) -> Connecting:
-        """Connect to the Unix socket at `path`."""
-        return Connecting(self, socket.AF_UNIX, path, UNIXAddress(path), factory)
-
-    def give_back(self, pipe: Pipe) -> None:
-        """Nothing passes through it any more.  Pipes are kept while there are streams."""
-        self.pipes.give_back(pipe)
-        if not self._watched:
-            self.pipes.close()
-
-    def _close(self) -> None:
-        super()._close()
-        self.pipes.close()
 
 
 class Stream(tcp.Connection):
@@ -268,76 +220,6 @@ class Stream(tcp.Connection):
             self.stopReading()
         elif self._postLoseConnection() is not None:
             self.connectionLost(DONE)
-
-
-@implementer(IWriteDescriptor)
-class Connecting:
-    """A connection that is being made, and afterwards the way to end it."""
-
-    __slots__ = ("_factory", "_peer", "_problem", "_reactor", "_socket", "_stream", "fileno")
-
-    def __init__(self, reactor: Streams, family: int, where: Any, peer: Address, factory: Any) -> None:
-        self._reactor = reactor
-        self._peer = peer
-        self._factory = factory
-        self._stream: Stream | None = None
-        sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._socket: Any = sock
-        self.fileno = sock.fileno
-        self._problem = sock.connect_ex(where)
-        if self._problem == errno.EINPROGRESS:
-            # To a server on this machine it is made by now, which connect(2) tells when it is asked again.
-            self._problem = sock.connect_ex(where)
-        if self._problem == errno.EALREADY:
-            reactor.addWriter(self)
-        else:
-            reactor.soon(self, self._settle)
-
-    def logPrefix(self) -> str:
-        return "-"
-
-    def doWrite(self) -> None:
-        assert self._socket is not None
-        self._problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._settle()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The socket has an error, the reactor lets go, or the factory or its protocol has raised an exception."""
-        if self._stream is not None:
-            self._stream.connectionLost(reason)
-        elif self._socket is not None:
-            problem = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._fail(_explained(problem) if problem else reason.value or CONNECTION_LOST)
-
-    def disconnect(self) -> None:
-        """Give up connecting, or close the connection that was made."""
-        if self._stream is not None:
-            self._stream.loseConnection()
-        elif self._socket is not None:
-            self._fail(UserError())
-
-    def _settle(self) -> None:
-        """It is known whether the connection was made."""
-        if self._socket is None:
-            return
-        if self._problem:
-            self._fail(_explained(self._problem))
-            return
-        self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
-        self._socket = self._factory = None  # the factory may know us: that would be a circle
-        self._reactor.hand_on(self, self._stream)
-        self._stream.begin()
-
-    def _fail(self, error: BaseException) -> None:
-        assert self._socket is not None
-        self._reactor.forget(self)
-        self._socket.close()
-        factory, self._factory, self._socket = self._factory, None, None
-        factory.clientConnectionFailed(self, Failure(error))
-
-
-def _explained(problem: int) -> Exception:
-    return getConnectError((problem, os.strerror(problem)))
 
 
 def address_of(family: int, where: Any) -> Address:

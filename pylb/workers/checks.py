@@ -18,7 +18,7 @@ from pylb.check.monitor import Monitor
 from pylb.fortunes import Fortunes
 from pylb.model import Config
 from pylb.proxy.resolve import Names
-from pylb.proxy.transport import streams
+from pylb.proxy.streams import streams
 
 __all__ = ["Checks"]
 

@@ -18,8 +18,8 @@ from pylb.check.target import Target
 from pylb.model import Address, HealthCheck, InetAddress, ServerSpec, UnixAddress
 from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import UpstreamError
+from pylb.proxy.streams import streams
 from pylb.proxy.tls import ClientTLS
-from pylb.proxy.transport import streams
 from tests.backends import Backend, Peer, until
 
 __all__ = ["Asking", "Datagrams", "greets", "says"]

@@ -7,7 +7,7 @@ import os
 from pylb.model import Address, InetAddress, TcpListener, UnixAddress
 from pylb.proxy.accept import StreamPort
 from pylb.proxy.listen import bind, listen_stream
-from pylb.proxy.transport import Streams
+from pylb.proxy.streams import Streams
 
 
 class ListeningStreams(Streams):

@@ -20,7 +20,8 @@ from pylb.model import Address, InetAddress, TcpListener, UnixAddress
 from pylb.proxy import accept
 from pylb.proxy.listen import bind, listen_stream
 from pylb.proxy.poller import can_poll
-from pylb.proxy.transport import Stream, Streams
+from pylb.proxy.streams import Streams
+from pylb.proxy.transport import Stream
 from tests.proxy.test_listen import short_path
 
 ANY = InetAddress("127.0.0.1", 0)

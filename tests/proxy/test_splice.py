@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pylb.proxy import splice
 from pylb.proxy.poller import can_poll
 from pylb.proxy.splice import pass_on
-from pylb.proxy.transport import Stream, Streams
+from pylb.proxy.streams import Streams
+from pylb.proxy.transport import Stream
 from tests.proxy.test_poller import Reactor
 from tests.proxy.test_transport import MUCH, PEER, Notes
 

@@ -26,9 +26,10 @@ from pylb.model import Certificate, InetAddress, ListenerTLS, ServerSpec, Upstre
 from pylb.proxy import tls
 from pylb.proxy.identity import RESUMED, CertificateRefused
 from pylb.proxy.poller import can_poll
+from pylb.proxy.streams import Streams
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.tls_stream import TLSStream
-from pylb.proxy.transport import Streams, make_stream
+from pylb.proxy.transport import make_stream
 from tests.proxy.test_poller import Reactor
 from tests.proxy.test_transport import MUCH, PEER, Notes, Producer
 
