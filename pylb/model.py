@@ -244,6 +244,9 @@ class PoolSpec:
     health_check: tuple[HealthCheck, ...] = ()
     keepalive: Keepalive = field(default_factory=Keepalive)
     tls: UpstreamTLS | None = None
+    #: What counts as a server's failure (HTTP): "error", "timeout", "invalid_header", "http_503", "http_5xx"; None is
+    #: the first three, and what `next_upstream` lists but 403 and 404 if another server takes over, as in nginx.
+    fail_on: frozenset[str] | None = None
     #: Whether only those of the last `fail_timeout` are counted against `max_fails`.
     failure_window: Literal["nginx", "sliding"] = "nginx"
     #: Whether failures take the last server out that is well.
@@ -332,6 +335,8 @@ NEXT_UPSTREAM_HTTP = frozenset(
         "http_502",
         "http_503",
         "http_504",
+        "http_403",
+        "http_404",
         "http_429",
         "non_idempotent",
     }

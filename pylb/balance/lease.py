@@ -56,12 +56,14 @@ class Lease:
         if not self.judged and not self._released:
             self.judged = True
             self.server.failures += 1
+            if self.waits:
+                self._wait_no_more()  # However soon an answer came that counts as a failure, it is no quick one.
             self._pool.failed(self, reason)
 
     def timed(self, moment: str) -> None:
-        """The moment that a metric names has come (see `pylb.model.Balance`), and all went well so far.
+        """The moment that a metric names has come (see `pylb.model.Balance`).
 
-        Only the first time counts.
+        Only the first time counts, and none after a failure.
         """
         if self.waits and self._pool.metric == moment:
             self._wait_no_more()

@@ -26,6 +26,7 @@ __all__ = [
     "CertificateFile",
     "Count",
     "Duration",
+    "FailOn",
     "FailureWindow",
     "FilePath",
     "Filled",
@@ -47,6 +48,7 @@ __all__ = [
     "NotSupportedYet",
     "NotYet",
     "Number",
+    "Outcome",
     "Pattern",
     "Percent",
     "Permissions",
@@ -83,6 +85,8 @@ _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments}
 #: What a class must have to be a balancing method.
 _METHOD_NEEDS = ("add", "remove", "choose")
 
+#: What may count as a server's failure.
+_OUTCOME = re.compile(r"error|timeout|invalid_header|http_[45](?:[0-9]{2}|xx)")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: No space, no # and no ?.
 _PATH = re.compile(r'/[!"$->@-~]*')
@@ -237,6 +241,13 @@ def _where_to_retry(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
+def _outcome(value: object) -> str:
+    if not isinstance(value, str) or not _OUTCOME.fullmatch(value):
+        known = "error, timeout, invalid_header, http_4xx, http_5xx, or a status from http_400 to http_599"
+        raise ValueError(f"unknown value {quoted(value)} (known: {known})")
+    return value
+
+
 _WORKERS = shapes.either(shapes.words("auto"), shapes.whole(1, MOST_WORKERS))
 _METHOD = shapes.either(shapes.words(*METHODS), shapes.matching(NAME))
 _LOG_FORMAT = shapes.either(shapes.words(*FORMATS), shapes.TEMPLATE)
@@ -279,6 +290,8 @@ HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key), shapes.TEMPLATE]
 LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor), shapes.FACTOR]
 BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO)), shapes.words(*_OF_TWO)]
 Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS)), shapes.words(*_MOMENTS)]
+Outcome: TypeAlias = Annotated[str, PlainValidator(_outcome), shapes.matching(_OUTCOME)]
+FailOn: TypeAlias = Annotated[Filled[Outcome], AfterValidator(frozenset)]
 FailureWindow: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_WINDOWS)), shapes.words(*_WINDOWS)]
 LastUsable: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_LAST_USABLE)), shapes.words(*_LAST_USABLE)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3")), shapes.words("1.2", "1.3")]

@@ -66,6 +66,7 @@ def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake
     users = _protocols(listeners)
     yield from _about_keys(pools, users)
     yield from _about_metrics(listeners, pools, users)
+    yield from chain.from_iterable(_about_failures(pool, sorted(users[pool.name])) for pool in pools)
     yield from chain.from_iterable(_about_sessions(pool, sorted(users[pool.name])) for pool in pools)
     yield from _same_address(listeners)
     if complete:
@@ -244,6 +245,13 @@ def _about_metrics(
                 f'the pool {quoted(name)} measures until the last byte, so "responses" must say which reply is the last'
             )
             yield listener.mistake(text, "responses" if "responses" in listener.keys else "pool")
+
+
+def _about_failures(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
+    for protocol in protocols:
+        if "fail_on" in pool.keys and protocol != "http":
+            text = f"{protocol} has no answers to judge, and a listener of {protocol} uses this pool"
+            yield pool.mistake(text, "fail_on", at_key=True)
 
 
 def _about_sessions(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:

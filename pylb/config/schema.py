@@ -19,6 +19,7 @@ from pylb.config.fields import (
     CertificateFile,
     Count,
     Duration,
+    FailOn,
     FailureWindow,
     Filled,
     Flag,
@@ -102,6 +103,7 @@ class PoolForm(Form):
     health_check: Annotated[Filled[CheckForm], or_one(CheckForm)] = UNSET
     queue: NotYet = UNSET
     sticky: StickyForm = UNSET
+    fail_on: FailOn = UNSET
     failure_window: FailureWindow = UNSET
     last_usable: LastUsable = UNSET
     panic_threshold: Percent = UNSET

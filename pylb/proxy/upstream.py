@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Attempts", "Limits", "Upstream"]
 
 
+#: What counts as a server's failure unless the operator says what does.
+_ALWAYS = frozenset({"error", "timeout", "invalid_header"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a listener allows; times in seconds, 0 is no limit, `tries` counts the first one."""
@@ -50,6 +54,12 @@ class Upstream:
     limits: Limits
     clock: Callable[[], float]
     tls: ClientTLS | None = None
+
+    @cached_property
+    def blamed(self) -> frozenset[str]:
+        """What counts as a server's failure where nothing came, or no answer."""
+        fail_on = self.pool.spec.fail_on
+        return _ALWAYS if fail_on is None else fail_on & _ALWAYS
 
     @cached_property
     def deadlines(self) -> Deadlines:
@@ -198,8 +208,9 @@ class Attempts:
         self.relax()
         self.record.tries[-1].status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
-            self.lease.failed(str(error))
             kind = "timeout" if error.timed_out else "error"
+            if kind in self._upstream.blamed:
+                self.lease.failed(str(error))
             if kind in self._upstream.limits.next_upstream and self.again():
                 return
         self.stop()

@@ -90,7 +90,8 @@ class Example(ConfigTestCase):
 
     def _default(self, match: re.Match[str]) -> str:
         others = (
-            "access_log|balance|certificates|max_sessions|min_version|mode|resolver|route|sticky|tls|trusted_proxies"
+            "access_log|balance|certificates|fail_on|max_sessions|min_version|mode|resolver|route|sticky|tls"
+            "|trusted_proxies"
         )
         cookie = "domain|expires|httponly|name|path|refresh|samesite|secret|secure|strict|type"
         check = "headers|health_check|keepalive_time|match|method|unhealthy_interval"

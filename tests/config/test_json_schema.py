@@ -215,6 +215,8 @@ WRONG = {
         "health_check: {type: exec, command: []}",
         "health_check: {type: exec, command: run}",
         "health_check: {type: http, persistent: true}",
+        "fail_on: [http_200]",
+        "fail_on: []",
         "failure_window: 5s",
         "last_usable: kept",
         "panic_threshold: 101",

@@ -34,6 +34,22 @@ class Pools(ConfigTestCase):
         """A pool that nobody uses is fine."""
         self.assertEqual({"a", "b"}, set(self.load(tcp("tcp, listen: 1")).pools))
 
+    def test_failures_without_answers(self) -> None:
+        """Only of HTTP it can be said what counts as a failure."""
+        text = (
+            "pools: {a: {servers: [10.0.0.1:80], fail_on: [http_5xx]}}\n"
+            "listeners: {t: {protocol: %s, listen: 1, pool: a}}\n"
+        )
+        for protocol in ("tcp", "udp"):
+            expected = f"{protocol} has no answers to judge, and a listener of {protocol} uses this pool"
+            self.assertEqual([f"lb.yaml:1:37: pools.a.fail_on: {expected}"], self.mistakes(text % protocol))
+        wrong = (text % "http").replace("http_5xx", "http_200")
+        known = "error, timeout, invalid_header, http_4xx, http_5xx, or a status from http_400 to http_599"
+        self.assertEqual(
+            [f'lb.yaml:1:47: pools.a.fail_on.0: unknown value "http_200" (known: {known})'], self.mistakes(wrong)
+        )
+        self.assertEqual(frozenset({"http_5xx"}), self.load(text % "http").pools["a"].fail_on)
+
     def test_all_backups(self) -> None:
         """Somebody must serve before a backup can; short forms are no backups."""
         listeners = "listeners: {t: {protocol: tcp, listen: 1, pool: a}}\n"

@@ -16,8 +16,8 @@ LISTENER = "pools: {a: {servers: [10.0.0.1:80]}}\nlisteners:\n  w:\n    listen: 
 HTTP = LISTENER + "protocol: http\n    "
 TCP = LISTENER + "protocol: tcp\n    pool: a\n    "
 KNOWN = (
-    " (known: error, http_429, http_500, http_502, http_503, http_504, invalid_header, non_idempotent, timeout;"
-    " or off alone)"
+    " (known: error, http_403, http_404, http_429, http_500, http_502, http_503, http_504, invalid_header,"
+    " non_idempotent, timeout; or off alone)"
 )
 UDP = LISTENER + "protocol: udp\n    pool: a\n    "
 TOP = "pools: {a: {servers: [10.0.0.1:80]}}\nlisteners: {w: {protocol: tcp, listen: 8080, pool: a}}\n"

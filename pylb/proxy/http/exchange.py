@@ -5,7 +5,8 @@ Pick a server, send, pass the answer back; both bodies stream, and each side slo
 - Retries: while nothing of an answer was passed on, for the reasons in `next_upstream`, if the request may be repeated.
 - A kept connection may close just when it is used.  When it ends without a byte of an answer, the same server gets the
   request again on a fresh one and is not blamed.
-- A head that came is the server's success, unless its status is one to be tried elsewhere and there is an elsewhere.
+- A head that came is the server's success, unless its status is one to be tried elsewhere and there is an elsewhere, or one
+  of those in the pool's `fail_on`, which says all that counts as a failure.  403 and 404 do only there.
   What goes wrong afterwards is nobody's failure, but the asker sees that the answer is cut.
 - An answer may come before the request's body has ended; when it is whole the rest of that body goes nowhere.
 - A server that closes while the client owes it a part of the body may have lost its patience: it is not blamed, and no
@@ -166,7 +167,7 @@ class Exchange(Sending):
         attempt, pool, status = self.record.tries[-1], self._pool, head.status
         attempt.status = status
         attempt.header_time = pool.upstream.clock() - attempt.started
-        if status in pool.retried_statuses and self._try_elsewhere(f"status {status}"):
+        if status in pool.unwelcome and self._turn_down(status):
             return False
         lease = self.lease
         self.answer = head
@@ -241,7 +242,8 @@ class Exchange(Sending):
             self.answer_breaks()
             return
         self.record.tries[-1].status = status
-        self.lease.failed(reason)
+        if kind in self._pool.upstream.blamed:
+            self.lease.failed(reason)
         if kind not in self._pool.next_upstream or not self._may_repeat() or not self.again():
             self._give_up(status)
 
@@ -250,10 +252,21 @@ class Exchange(Sending):
         self.stop()
         self.answer_fails(status)
 
-    def _try_elsewhere(self, reason: str) -> bool:
-        """Leave a server whose answer is not wanted, if there is another."""
+    def _turn_down(self, status: int) -> bool:
+        """Blame the server for an answer if it is to be, and leave it if another one is to be asked, and there is."""
+        pool, reason = self._pool, f"status {status}"
+        if status in pool.blamed_if_retried:
+            return self._try_elsewhere(reason)
+        if status in pool.blamed_statuses:
+            self.lease.failed(reason)
+        else:
+            self.lease.succeeded()
+        return status in pool.retried_statuses and self._try_elsewhere(None)
+
+    def _try_elsewhere(self, failure: str | None) -> bool:
+        """Leave a server whose answer is not wanted, if there is another; `failure` holds only then."""
         server, self._server = self._server, None
-        if self._may_repeat() and self.again(reason):
+        if self._may_repeat() and self.again(failure):
             server.abort()
             return True
         self._server = server

@@ -11,13 +11,21 @@ from pylb.proxy.upstream import Upstream
 
 __all__ = ["HttpUpstream"]
 
-_STATUSES = (429, 500, 502, 503, 504)
+_STATUSES = (403, 404, 429, 500, 502, 503, 504)
+#: Those that count against nobody unless they are listed.
+_REFUSALS = (403, 404)
+
+
+def _names(status: int) -> set[str]:
+    return {f"http_{status}", f"http_{status // 100}xx"}
 
 
 class HttpUpstream:
     """A pool as one HTTP listener uses it; times in seconds, 0 is no limit."""
 
     __slots__ = (
+        "blamed_if_retried",
+        "blamed_statuses",
         "cookie",
         "idle",
         "learns_at_end",
@@ -27,6 +35,7 @@ class HttpUpstream:
         "read_timeout",
         "retried_statuses",
         "send_timeout",
+        "unwelcome",
         "upstream",
     )
 
@@ -42,6 +51,11 @@ class HttpUpstream:
         #: What is tried elsewhere, and which statuses are.
         self.next_upstream = upstream.limits.next_upstream
         self.retried_statuses = frozenset(status for status in _STATUSES if f"http_{status}" in self.next_upstream)
+        fail_on = upstream.pool.spec.fail_on
+        #: Which statuses are failures, which are if another server takes over, and for which one of all that is to be done.
+        self.blamed_statuses = frozenset(status for status in range(400, 600) if _names(status) & (fail_on or set()))
+        self.blamed_if_retried = self.retried_statuses.difference(_REFUSALS) if fail_on is None else frozenset()
+        self.unwelcome = self.retried_statuses | self.blamed_statuses
         spec, sticky = upstream.pool.spec.sticky, upstream.pool.sticky
         #: What clients get to keep, if cookies say which server they belong to.
         self.cookie = SessionCookie(sticky) if isinstance(sticky, CookieSessions) else None

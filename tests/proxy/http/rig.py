@@ -187,11 +187,13 @@ class Rig:
         wrap=None,
         tls=None,
         sticky=None,
+        fail_on=None,
         **options,
     ):
         self.time = SteppedReactor(getattr(test, "network", reactor))
         servers = servers or [ServerSpec(address=backend.address) for backend in backends]
-        spec = PoolSpec(name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive or Keepalive())
+        keepalive = keepalive or Keepalive()
+        spec = PoolSpec(name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive, fail_on=fail_on)
         clock = self.time.seconds
         self.pool = make_pool(spec, clock)
         listener = HttpListener(name="web", listen=(), routes=routes or (Route(path="/", pool="p"),), **options)

@@ -19,6 +19,7 @@ class HttpUpstreamTests(SynchronousTestCase):
             ({"error", "timeout"}, set()),
             ({"http_429", "error", "http_503"}, {429, 503}),
             ({"http_500", "http_502", "http_503", "http_504", "http_429"}, {429, 500, 502, 503, 504}),
+            ({"http_403", "http_404"}, {403, 404}),
         ):
             limits = Limits(next_upstream=frozenset(listed))
             upstream = HttpUpstream(upstream=Upstream(clock, pool, limits, clock.seconds), idle=idle)
