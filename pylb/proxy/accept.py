@@ -106,6 +106,7 @@ class StreamPort(tcp.Port):
     def _transport(self, sock: Any, where: Any, peer: Address) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
             stream = make_stream(self.factory, sock, self.reactor, peer)
+            stream.inherits = True
             self.reactor.addReader(stream)
             return stream
         self.sessionno += 1

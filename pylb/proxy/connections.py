@@ -33,7 +33,12 @@ def peer_of(transport: ITransport) -> tuple[str, int | None]:
 
 
 def set_options(transport: Any, *, nodelay: bool, keepalive: bool) -> None:
-    """Set TCP_NODELAY and SO_KEEPALIVE, whichever is asked for, if there is TCP at the bottom of `transport`."""
+    """Set TCP_NODELAY and SO_KEEPALIVE, whichever is asked for, if there is TCP at the bottom of `transport`.
+
+    A stream that was accepted has them from the socket that listened (`pylb.proxy.listen`).
+    """
+    if getattr(transport, "inherits", False):
+        return
     # Interfaces do not tell: Twisted's Unix transports claim to be TCP, and its TLS over TCP does not.
     if isinstance(transport.getPeer(), _INTERNET) and hasattr(transport, "setTcpNoDelay"):
         if nodelay:

@@ -143,6 +143,9 @@ def _inet_socket(family: int, kind: int, where: tuple[object, ...], listener: Li
         sock.setblocking(False)
         sock.bind(where)
         if not isinstance(listener, UdpListener):
+            # Those that are accepted have them, too, and need not be given them one by one.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, listener.tcp_nodelay)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, listener.so_keepalive)
             sock.listen(listener.backlog)
     except OSError:
         sock.close()

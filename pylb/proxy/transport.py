@@ -68,6 +68,8 @@ class Stream(tcp.Connection):
     sink_of: Passage | None = None
     connected = 1
     _tempDataLen = 0
+    #: It has the options of the socket that listened.
+    inherits = False
     #: The kernel has told an error.
     _broken = False
 

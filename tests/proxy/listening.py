@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from pylb.model import Address, InetAddress, TcpListener, UnixAddress
 from pylb.proxy.accept import StreamPort
 from pylb.proxy.listen import bind, listen_stream
 from pylb.proxy.streams import Streams
+
+_ANY = TcpListener(name="t", listen=(), pool="p")
 
 
 class ListeningStreams(Streams):
@@ -20,7 +23,8 @@ class ListeningStreams(Streams):
         return self._listen(UnixAddress(os.fsdecode(address)), factory)
 
     def _listen(self, address: Address, factory) -> StreamPort:
-        (bound,) = bind([TcpListener(name="t", listen=(address,), pool="p")])
+        spec = getattr(getattr(factory, "wrappedFactory", factory), "spec", None) or _ANY
+        (bound,) = bind([replace(spec, listen=(address,))])
         port = listen_stream(self, bound, factory)
         bound.socket.close()
         return port

@@ -140,6 +140,13 @@ class TransportTests(SynchronousTestCase):
             set_options(transport, **asked)
             self.assertEqual(transport.given, given)
 
+    def test_inherited_options(self) -> None:
+        """What has them already is not given them."""
+        transport = Options(IPv4Address("TCP", "192.0.2.1", 5))
+        transport.inherits = True
+        set_options(transport, nodelay=True, keepalive=True)
+        self.assertEqual(transport.given, [])
+
     def test_options_of_no_socket(self) -> None:
         """A transport that has no such options is left alone."""
         set_options(StringTransport(), nodelay=True, keepalive=True)

@@ -18,7 +18,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, U
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pylb.model import InetAddress, TcpListener, UdpListener, UnixAddress
+from pylb.model import HttpListener, InetAddress, TcpListener, UdpListener, UnixAddress
 from pylb.proxy.listen import BindError, Bound, bind, bind_rows, listen_stream
 from tests.functional.rig import free_port
 
@@ -132,6 +132,22 @@ class BindTests(SynchronousTestCase):
 
     if not sys.platform.startswith("linux"):
         test_backlog.skip = "only Linux tells"
+
+    def test_inherited_options(self):
+        """Clients' sockets have the options that the listener asks for from the one that listens."""
+        for listener, expected in (
+            (tcp(InetAddress("127.0.0.1", 0)), (True, False)),
+            (tcp(InetAddress("::1", 0), tcp_nodelay=False, so_keepalive=True), (False, True)),
+            (
+                HttpListener(name="site", listen=(InetAddress("127.0.0.1", 0),), routes=(), so_keepalive=True),
+                (True, True),
+            ),
+        ):
+            (bound,) = self.bind(listener)
+            sock = bound.socket
+            nodelay = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            keepalive = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            self.assertEqual((bool(nodelay), bool(keepalive)), expected)
 
     def test_reuseport(self):
         """Several processes may share a port if the listener says so, and not otherwise."""
