@@ -51,16 +51,23 @@ TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twi
 READY = r"room for \d+ connections"
 
 
+#: Ports that have been given out: one that nobody uses now somebody else may have been promised.
+_promised: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of the loopback that nobody uses, below those that the kernel gives to clients."""
+    """A port of the loopback that nobody uses, below those that the kernel gives to clients; another one each time."""
     while True:
         port = random.randrange(15_000, 32_000)
+        if port in _promised:
+            continue
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 with socket.socket(socket.AF_INET, kind) as sock:
                     sock.bind(("127.0.0.1", port))
         except OSError:
             continue
+        _promised.add(port)
         return port
 
 

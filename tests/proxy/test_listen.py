@@ -207,9 +207,10 @@ class RowTests(SynchronousTestCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         listeners = [tcp(UnixAddress(str(path))), tcp(InetAddress("127.0.0.1", free_port()), name="b")]
         open_now = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 4, limits[1]))
+        limit = max(map(int, os.listdir("/proc/self/fd"))) + 4
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limits[1]))
         with self.assertRaises(BindError):
-            bind_rows(listeners, 200)
+            bind_rows(listeners, limit)
         self.assertEqual(len(os.listdir("/proc/self/fd")), open_now)
         self.assertFalse(path.exists())
 
