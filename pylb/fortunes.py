@@ -38,7 +38,7 @@ class Fortunes:
                 "pool {pool}: {server} is out for {pause:g} s: {reason}",
                 pool=pool.name,
                 server=server.name,
-                pause=server.health.fail_timeout,
+                pause=server.health.pause,
                 reason=reason,
             )
         elif change is Change.SWITCHED:

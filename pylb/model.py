@@ -46,6 +46,7 @@ __all__ = [
     "Keepalive",
     "Listener",
     "ListenerTLS",
+    "Outlier",
     "OwnCheck",
     "PoolSpec",
     "Resolver",
@@ -55,6 +56,7 @@ __all__ = [
     "StickyCookie",
     "StickyLearn",
     "StickyRoute",
+    "SuccessRate",
     "TcpCheck",
     "TcpListener",
     "UdpCheck",
@@ -234,6 +236,29 @@ Sticky: TypeAlias = StickyCookie | StickyRoute | StickyLearn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessRate:
+    """Servers are compared if `minimum_hosts` of them had `request_volume` requests in an interval."""
+
+    minimum_hosts: int = 5
+    request_volume: int = 100
+    #: Standard deviations below the mean that are too many.
+    stdev_factor: float = 1.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """Outlier detection, which takes the place of `max_fails` and `fail_timeout`."""
+
+    consecutive_errors: int = 5
+    interval: float = 10.0
+    base_ejection_time: float = 30.0
+    max_ejection_time: float = 300.0
+    max_ejected_percent: int = 10
+    #: None: servers are not compared.
+    success_rate: SuccessRate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """Servers and how to choose among them."""
 
@@ -249,6 +274,7 @@ class PoolSpec:
     fail_on: frozenset[str] | None = None
     #: Whether only those of the last `fail_timeout` are counted against `max_fails`.
     failure_window: Literal["nginx", "sliding"] = "nginx"
+    outlier: Outlier | None = None
     #: Whether failures take the last server out that is well.
     last_usable: Literal["eject", "keep"] = "eject"
     #: Percent of the servers, below which all are used, well or not; 0 is never.

@@ -6,10 +6,11 @@ The rules are nginx's passive accounting (ngx_http_upstream_round_robin.c), to t
   `fail_timeout` after the last of them.
 - Where the window is sliding, the latest `max_fails` of them eject only if all are of the last `fail_timeout`.  That success
   changes nothing about it: it finds none as young.
+- Where failures in a row count, any success forgives those before it.
 - After the pause one lease is let through as a trial; while it is under way nobody else is, for at most another
   `fail_timeout`.
 - `max_fails` 0 means that nothing ejects the server; but it is news when it begins to fail and when it has stopped.
-  The same goes for the last one of a pool that is well, if the operator wants that kept.
+  The same goes for one that its pool spares.
 
 and where nginx lets late news mislead it, the epoch of a lease decides.  Each ejection and each recovery begins one:
 
@@ -90,8 +91,10 @@ class Health:
         "fail_timeout",
         "failed_at",
         "fails",
+        "in_a_row",
         "kept",
         "max_fails",
+        "pause",
         "recent",
         "retry_at",
         "shared",
@@ -100,13 +103,17 @@ class Health:
     def __init__(self, max_fails: int = 1, fail_timeout: float = 10.0) -> None:
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
+        #: How long an ejection lasts, or goes on after a trial that failed.
+        self.pause = fail_timeout
+        #: Whether any success forgives the failures before it.
+        self.in_a_row = False
         self.fails = 0
         self.failed_at = -inf
         #: Odd while ejected.
         self.epoch = 0
         #: How often `fails` was set to 0.
         self.cleared = 0
-        #: Whether it would be ejected if it were not the last.
+        #: Whether it would be ejected if it were not spared.
         self.kept = False
         #: When the latest failures were; None if that does not matter.
         self.recent: deque[float] | None = None
@@ -133,32 +140,39 @@ class Health:
         self.retry_at = now + self.fail_timeout
         self._publish()
 
-    def failed(self, epoch: int, now: float, last: bool = False) -> Change:
-        """A lease of `epoch` failed; the `last` one that is well is not ejected."""
+    def failed(self, epoch: int, now: float, spared: bool = False) -> Change:
+        """A lease of `epoch` failed; a server that is `spared` is not ejected."""
         if epoch != self.epoch:
             return Change.NOTHING
         self.fails += 1
         self.failed_at = now
         if self.recent is not None:
             self.recent.append(now)
-        change = self._failed_again(now, last)
+        change = self._failed_again(now, spared)
         self._publish()
         return change
 
-    def _failed_again(self, now: float, last: bool) -> Change:
+    def _failed_again(self, now: float, spared: bool) -> Change:
         if not self.max_fails:
             return Change.TOLERATED if self.fails == 1 else Change.NOTHING
         if self.ejected:
-            self.retry_at = now + self.fail_timeout
+            self.retry_at = now + self.pause
             return Change.EXTENDED
         if self.fails < self.max_fails or self._are_spread(now):
             return Change.NOTHING
-        if last:
+        if spared:
             before, self.kept = self.kept, True
             return Change.NOTHING if before else Change.TOLERATED
-        self.retry_at = now + self.fail_timeout
+        self.retry_at = now + self.pause
         self.epoch += 1
         return Change.EJECTED
+
+    def eject(self, now: float) -> None:
+        """Take out a server that is not ejected."""
+        self.failed_at = now
+        self.retry_at = now + self.pause
+        self.epoch += 1
+        self._publish()
 
     def _are_spread(self, now: float) -> bool:
         """Whether some of the latest failures are too old to count."""
@@ -172,7 +186,7 @@ class Health:
             return self.forgive()
         # Where nothing is ejected only the news is at stake: a server that fails every other time is no news each time.
         tolerated = self.kept or not self.max_fails
-        pause = max(self.fail_timeout, CALM) if tolerated else self.fail_timeout
+        pause = max(self.fail_timeout, CALM) if tolerated else -inf if self.in_a_row else self.fail_timeout
         if not self.fails or picked - self.failed_at <= pause:
             return Change.NOTHING
         self._clear()

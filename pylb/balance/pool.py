@@ -24,6 +24,7 @@ from pylb.balance.colleagues import Colleagues
 from pylb.balance.health import CALM, NO_EPOCH, Change
 from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools, at_once
+from pylb.balance.outliers import Outliers
 from pylb.balance.request import Request, compile_key, network
 from pylb.balance.returns import Returns
 from pylb.balance.server import Checked, Server, Switch
@@ -105,6 +106,7 @@ class Pool:
         self._next_look = inf
         #: Whether somebody has been served before the present servers came.
         self._served = False
+        self._outliers = Outliers(spec.outlier, clock()) if spec.outlier is not None else None
         self._keeps = spec.last_usable == "keep"
         self._refused_at = -inf
         self._refusing = False
@@ -125,6 +127,8 @@ class Pool:
         if self.sticky is not None:
             self.sticky.use(servers)
         self._returns = Returns()
+        if self._outliers is not None:
+            self._outliers.use(servers)
         if self._colleagues is not None:
             self._colleagues.enroll(self, servers)
         self._schedule()
@@ -158,6 +162,9 @@ class Pool:
     def _place(self, server: Server, lone: bool, now: float) -> None:
         """Give a server its place among the present ones."""
         health, limit = server.health, 0 if lone else server.spec.max_fails
+        if (outlier := self.spec.outlier) is not None:
+            limit = 0 if lone else outlier.consecutive_errors
+            health.in_a_row, health.fail_timeout = True, outlier.base_ejection_time
         if self.spec.failure_window == "sliding":
             health.slide(server.spec.max_fails)
         changed, health.max_fails = limit != health.max_fails, limit
@@ -306,7 +313,11 @@ class Pool:
         self.catch_up(server, now)
         health = server.health
         fails = health.fails
-        change = health.failed(lease.epoch, now, self._keeps and self._is_last(server))
+        if self._outliers is not None:
+            health.pause = self._outliers.pause(server, now)
+        change = health.failed(lease.epoch, now, self._spares(server))
+        if self._outliers is not None and change in (Change.EJECTED, Change.EXTENDED):
+            self._outliers.ejected(server, now)
         if health.fails > fails and (tier := self._tier_of.get(server)) is not None:
             if tier.failed is not None:
                 tier.failed(server)
@@ -383,6 +394,23 @@ class Pool:
         if tier is not None:
             tier.refresh(server, now)
 
+    def _spares(self, server: Server) -> bool:
+        """Whether failures do not take the server out, because too few would be left."""
+        if self._outliers is not None:
+            ejected = sum(len(tier.ejected) for tier in self._tiers)
+            if self._outliers.spares(ejected, len(self.servers)):
+                return True
+        return self._keeps and self._is_last(server)
+
+    def _compare(self, outliers: Outliers, now: float) -> None:
+        """Eject servers that do much worse than the others."""
+        for server in outliers.look(now):
+            if not self._spares(server):
+                server.health.pause = outliers.pause(server, now)
+                outliers.ejected(server, now)
+                server.health.eject(now)
+                self._judged(server, Change.EJECTED, "far more failures than the others", now)
+
     def _is_last(self, server: Server) -> bool:
         """Whether no other server is well."""
         return all(tier.well <= {server} for tier in self._tiers)
@@ -429,12 +457,16 @@ class Pool:
             self._colleagues.look(now)
         for server in self._returns.due(now):
             self._settle(server, now)
+        if self._outliers is not None and now > self._outliers.due:
+            self._compare(self._outliers, now)
         self._schedule()
 
     def _schedule(self) -> None:
         self._next_look = self._returns.next
         if self._colleagues is not None:
             self._next_look = min(self._next_look, self._colleagues.due)
+        if self._outliers is not None:
+            self._next_look = min(self._next_look, self._outliers.due)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {sum(tier.usable for tier in self._tiers)} of {len(self.servers)} usable>"

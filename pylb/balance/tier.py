@@ -25,6 +25,7 @@ class Tier:
     __slots__ = (
         "_weight",
         "backup",
+        "ejected",
         "failed",
         "load_changed",
         "measured",
@@ -46,9 +47,10 @@ class Tier:
         self.method: IBalancingMethod = method
         #: How many servers are usable, those that are warming up included.
         self.usable = 0
-        #: Those that are to serve, and those of them that are well.
+        #: Those that are to serve, those of them that are well, and all that are ejected.
         self.serving: set[Server] = set()
         self.well: set[Server] = set()
+        self.ejected: set[Server] = set()
         #: Whether all that are to serve are used.
         self.panics: bool = before is not None and before.panics
         #: What the method wants to hear; None if it does not.
@@ -65,6 +67,7 @@ class Tier:
         """See whether `server` is to serve, and is well."""
         (self.serving.add if server.serves else self.serving.discard)(server)
         (self.well.add if server.well else self.well.discard)(server)
+        (self.ejected.add if server.health.ejected else self.ejected.discard)(server)
 
     def short_of(self, percent: int) -> bool:
         """Whether fewer than so many percent are well."""

@@ -99,12 +99,26 @@ def _about_pool(pool: _Part) -> Iterator[Mistake]:
         yield pool.mistake("every server is a backup, there is none to be a backup for", "servers")
     yield from _about_slow_start(pool)
     yield from _about_ring(pool)
+    yield from _about_outliers(pool)
     yield from _about_checks(pool)
     yield from _same_route(pool)
     tls = pool.keys.get("tls")
     unnamed = isinstance(tls, dict) and tls.get("verify") is not False and "server_name" not in tls
     if unnamed and any(map(_is_unix, servers)):
         yield pool.mistake('"server_name" is missing: a Unix socket has no name to verify', "tls")
+
+
+def _about_outliers(pool: _Part) -> Iterator[Mistake]:
+    """One way of counting failures, or the other."""
+    if "outlier" not in pool.keys:
+        return
+    text = '"outlier" takes the place of max_fails, fail_timeout and failure_window: leave this out'
+    if "failure_window" in pool.keys:
+        yield pool.mistake(text, "failure_window", at_key=True)
+    for place, server in pool.items("servers"):
+        for key in ("max_fails", "fail_timeout"):
+            if isinstance(server, dict) and key in server:
+                yield pool.mistake(text, "servers", place, key, at_key=True)
 
 
 def _about_ring(pool: _Part) -> Iterator[Mistake]:

@@ -27,6 +27,7 @@ from pylb.config.fields import (
     KeyFile,
     LastUsable,
     Listen,
+    LoadFactor,
     LogFormat,
     LogPath,
     Method,
@@ -89,6 +90,29 @@ class UpstreamTLSForm(Form):
         return self
 
 
+class SuccessRateForm(Form):
+    """When servers are compared, and which one does too badly."""
+
+    builds = model.SuccessRate
+
+    minimum_hosts: Number = UNSET
+    request_volume: Number = UNSET
+    stdev_factor: LoadFactor = UNSET
+
+
+class OutlierForm(Form):
+    """Outlier detection."""
+
+    builds = model.Outlier
+
+    consecutive_errors: Number = UNSET
+    interval: Timeout = UNSET
+    base_ejection_time: Timeout = UNSET
+    max_ejection_time: Timeout = UNSET
+    max_ejected_percent: Percent = UNSET
+    success_rate: SuccessRateForm = UNSET
+
+
 class PoolForm(Form):
     """Servers, and how to choose among them."""
 
@@ -105,6 +129,7 @@ class PoolForm(Form):
     sticky: StickyForm = UNSET
     fail_on: FailOn = UNSET
     failure_window: FailureWindow = UNSET
+    outlier: OutlierForm = UNSET
     last_usable: LastUsable = UNSET
     panic_threshold: Percent = UNSET
 

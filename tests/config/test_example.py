@@ -95,5 +95,8 @@ class Example(ConfigTestCase):
         )
         cookie = "domain|expires|httponly|name|path|refresh|samesite|secret|secure|strict|type"
         check = "headers|health_check|keepalive_time|match|method|unhealthy_interval"
-        wanted = re.match(rf"(?!{others}|{cookie}|{check})\w+:", match[2])
+        outlier = (
+            "base_ejection_time|consecutive_errors|interval|max_ejected_percent|max_ejection_time|outlier|success_rate"
+        )
+        wanted = re.match(rf"(?!{others}|{outlier}|{cookie}|{check})\w+:", match[2])
         return match[1] + match[2] if wanted else match[0]

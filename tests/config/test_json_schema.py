@@ -218,6 +218,8 @@ WRONG = {
         "fail_on: [http_200]",
         "fail_on: []",
         "failure_window: 5s",
+        "outlier: {consecutive_errors: 0}",
+        "outlier: {success_rate: {stdev_factor: 0.5}}",
         "last_usable: kept",
         "panic_threshold: 101",
         "keepalive: 32",

@@ -50,6 +50,21 @@ class Pools(ConfigTestCase):
         )
         self.assertEqual(frozenset({"http_5xx"}), self.load(text % "http").pools["a"].fail_on)
 
+    def test_outliers_alone(self) -> None:
+        """Failures are counted in one way."""
+        text = (
+            "pools: {a: {servers: [10.0.0.1:80, {address: 10.0.0.2:80, max_fails: 2, fail_timeout: 5s}],\n"
+            "  failure_window: sliding, outlier: {}}}\n"
+            "listeners: {t: {protocol: tcp, listen: 1, pool: a}}\n"
+        )
+        wrong = '"outlier" takes the place of max_fails, fail_timeout and failure_window: leave this out'
+        expected = [
+            f"lb.yaml:1:59: pools.a.servers.1.max_fails: {wrong}",
+            f"lb.yaml:1:73: pools.a.servers.1.fail_timeout: {wrong}",
+            f"lb.yaml:2:3: pools.a.failure_window: {wrong}",
+        ]
+        self.assertEqual(expected, self.mistakes(text))
+
     def test_all_backups(self) -> None:
         """Somebody must serve before a backup can; short forms are no backups."""
         listeners = "listeners: {t: {protocol: tcp, listen: 1, pool: a}}\n"
