@@ -71,7 +71,7 @@ def capacity(config: Config, descriptors: int) -> Capacity:
     idle = _idle(config, descriptors // 4)
     listening = 2 * config.workers * sum(len(listener.listen) for listener in config.listeners.values())
     checks, for_checks = _checks(config, descriptors // 8)
-    pipes = min(MAX_PIPES, descriptors // 64)
+    pipes = min(MAX_PIPES // config.workers, descriptors // 64)
     taken = RESERVED + listening + sum(sessions.values()) + sum(idle.values()) + 2 * pipes
     taken += for_checks if config.workers == 1 else 0
     possible = max(1, (descriptors - taken) // 2)

@@ -21,7 +21,7 @@ _MOMENT = 0.001
 class Pace:
     """Keeps a source to `rate` bytes a second; the producer of its bytes in its place."""
 
-    __slots__ = ("_began", "_came", "_clock", "_deadline", "_early", "_full", "_rate", "_source")
+    __slots__ = ("_began", "_came", "_clock", "_deadline", "_full", "_rate", "_source", "early")
 
     def __init__(self, source: IPushProducer, rate: int, deadlines: Deadlines) -> None:
         self._source = source
@@ -30,7 +30,7 @@ class Pace:
         self._began = self._clock()
         self._came = 0
         #: What holds the source up: it is ahead of its rate, or who gets its bytes has enough of them.
-        self._early = self._full = False
+        self.early = self._full = False
         self._deadline = Deadline(deadlines, self._in_time)
 
     def came(self, count: int) -> None:
@@ -39,17 +39,17 @@ class Pace:
         ahead = self._came / self._rate - (self._clock() - self._began) - 1
         if ahead >= 0:
             self._deadline.set(ahead + _MOMENT)
-            self._early = True
+            self.early = True
             self._source.pauseProducing()
 
     def stop(self) -> None:
         """From now on the source may be as fast as it likes."""
         self._deadline.end()
-        if self._early:
+        if self.early:
             self._in_time()
 
     def _in_time(self) -> None:
-        self._early = False
+        self.early = False
         if not self._full:
             self._source.resumeProducing()
 
@@ -59,7 +59,7 @@ class Pace:
 
     def resumeProducing(self) -> None:
         self._full = False
-        if not self._early:
+        if not self.early:
             self._source.resumeProducing()
 
     def stopProducing(self) -> None:

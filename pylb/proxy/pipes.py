@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 if sys.platform == "linux":
     import fcntl
@@ -28,12 +27,15 @@ class Pipe:
     __slots__ = ("_into", "_out", "held")
 
     def __init__(self) -> None:
-        """Raises OSError without a descriptor."""
+        """Raises OSError without a descriptor, and when it cannot be so large: a small one is dearer than none."""
         self._out, self._into = os.pipe()
         #: How many bytes it holds.
         self.held = 0
-        with suppress(OSError):  # then it holds less
+        try:
             fcntl.fcntl(self._into, fcntl.F_SETPIPE_SZ, SIZE)
+        except OSError:
+            self.close()
+            raise
 
     def fill(self, fd: int, most: int) -> int:
         """Take bytes from a socket, no more than `most`; 0 is its end.  Raises OSError."""
@@ -67,7 +69,7 @@ class Pipes:
 
     def take(self) -> Pipe | None:
         """An empty pipe, if there is one."""
-        pipe = self._free.pop() if self._free else self._open()
+        pipe = self._free.pop() if self._free and self._most else self._open()
         self._used += pipe is not None
         return pipe
 
@@ -78,6 +80,10 @@ class Pipes:
             pipe.close()
         else:
             self._free.append(pipe)
+
+    def give_up(self) -> None:
+        """Hand out no more."""
+        self._most = 0
 
     def close(self) -> None:
         """Close those that nobody uses."""

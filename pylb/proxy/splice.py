@@ -6,11 +6,15 @@ The kernel moves them from the source into a pipe and from there into the sink (
 - What a pipe holds is queued with the sink as if it had been written: it is sent before the sink is closed.  The source is
   not read until the pipe is empty.
 - In one turn one pipe is filled, once, and emptied as far as the sink takes it.
+- A sink that takes a part of what the pipe holds is told of as one that has just begun to hold up its producer: it may need
+  long, but must not stop.
 - The end of the source, and the loss of either, are told to their protocols as ever.
+- Where the kernel does not do it, bytes are read and written as ever.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import typing
 from typing import Any
@@ -30,6 +34,8 @@ LEAST = 64 * 1024
 #: So many bytes in one turn are few, and after so many such turns in a row the pipe is given back.
 FEW = 4 * 1024
 TURNS = 8
+#: What a kernel says that does not splice these sockets, or at all.
+CANNOT = frozenset({errno.EINVAL, errno.ENOMEM, errno.ENOSYS, errno.EPERM})
 
 
 class Meter(typing.Protocol):
@@ -92,8 +98,12 @@ class Passage:
             count = self._pipe.fill(source.fileno(), self._left)
         except BlockingIOError:
             return None
-        except OSError:
-            return CONNECTION_LOST
+        except OSError as error:
+            if error.errno not in CANNOT:
+                return CONNECTION_LOST
+            self._sink.reactor.pipes.give_up()
+            self._end()
+            return None
         if not count:
             self._end()
             return source.end
@@ -105,6 +115,7 @@ class Passage:
 
     def drain(self) -> bool:
         """The sink can be written to, or might be.  False if the pipe still holds something."""
+        count = 0
         try:
             count = self._pipe.drain(self._sink.fileno())
         except OSError as error:
@@ -112,7 +123,7 @@ class Passage:
         else:
             self._meter.went(count)
         if self._pipe.held:
-            self._wait()
+            self._wait(count)
             return False
         self._go_on()
         return True
@@ -134,12 +145,14 @@ class Passage:
         """Who is told when the sink takes no more, as if it had been written to."""
         return self._sink.producer or self._source
 
-    def _wait(self) -> None:
+    def _wait(self, count: int) -> None:
         if not self._waits:
             self._waits = True
             self._sink.startWriting()
-            if self._producer is not None:
-                self._producer.pauseProducing()
+        elif not count:
+            return
+        if self._producer is not None:
+            self._producer.pauseProducing()
 
     def _go_on(self) -> None:
         if self._waits and self._producer is not None:

@@ -83,6 +83,8 @@ class Connecting:
         if self._problem == errno.EINPROGRESS:
             # To a server on this machine it is made by now, which connect(2) tells when it is asked again.
             self._problem = sock.connect_ex(where)
+        if self._problem == errno.EAGAIN and family == socket.AF_UNIX:
+            self._problem = errno.ECONNREFUSED  # That is its word for a queue that is full.
         if self._problem == errno.EALREADY:
             reactor.addWriter(self)
         else:

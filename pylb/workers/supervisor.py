@@ -192,7 +192,7 @@ class Supervisor(Service):
             beat = self._estate.board.rows[child.number - 1].heartbeat
             child.silent = child.silent + 1 if beat == child.beat else 0
             child.beat = beat
-            if child.silent > (MISSED if child.serves else MISSED_AT_FIRST):
+            if child.silent >= (MISSED if child.serves else MISSED_AT_FIRST):
                 _log.error("worker {worker} gives no sign of life and is killed", worker=child.number)
                 child.kill()
 

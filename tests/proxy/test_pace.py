@@ -145,6 +145,17 @@ class RateTests(StreamCase):
         self.clock.advance(0.2)
         await until(lambda: len(server.peers[0].heard) == 5004)
 
+    async def test_not_idle(self) -> None:
+        """Whom its rate holds back for longer than the idle time is not idle."""
+        client, server = await self.begin(upload_rate=1000, timeout=5.0)
+        client.transport.write(bytes(16_000))
+        await until(lambda: len(server.heard) == 16_000)
+        client.transport.write(b"late")
+        for _ in range(16):
+            self.clock.advance(1)
+            await round_trips()
+        await until(lambda: len(server.heard) == 16_004)
+
     async def test_ends(self) -> None:
         """That a connection has ended is seen when it is read again, and then nothing is left that waits."""
         for index in (0, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 
@@ -73,6 +74,17 @@ class PipesTests(PipeCase):
         self.assertEqual(len(self.pipes), 0)
         self.assertIsNot(self.pipes.take(), pipe)
         self.pipes.give_back(Pipe())
+
+    def test_small(self) -> None:
+        """One that may not be large (pipe(7) bounds what a user has in all) is none, and leaves nothing open."""
+
+        def refused(fd: int, command: int, size: int) -> int:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        before = len(os.listdir("/proc/self/fd"))
+        self.patch(fcntl, "fcntl", refused)
+        self.assertIsNone(self.pipes.take())
+        self.assertEqual((len(self.pipes), len(os.listdir("/proc/self/fd"))), (0, before))
 
     def test_no_descriptor(self) -> None:
         """Without a descriptor there is none, and one later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.proxy import splice
+from pylb.proxy.pipes import Pipe
 from pylb.proxy.poller import can_poll
 from pylb.proxy.splice import pass_on
 from pylb.proxy.streams import Streams
@@ -114,7 +116,53 @@ class PassageCase(SynchronousTestCase):
         return data
 
 
+class Producer:
+    """Of what a sink gets: counts how often it is held up."""
+
+    held_up = 0
+
+    def pauseProducing(self) -> None:
+        self.held_up += 1
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
 class PassTests(PassageCase):
+    def test_slow_but_not_still(self) -> None:
+        """A sink that takes a part holds its producer up anew, and one that takes nothing does not."""
+        producer = Producer()
+        self.sink.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        self.sink.registerProducer(producer, True)
+        self.pass_on()
+        self.fill_up()
+        for _ in range(2):
+            before, went = producer.held_up, self.tally.counts[1]
+            self.turn()
+            self.assertEqual(producer.held_up, before)
+            self.take_a_part(went)
+            self.assertEqual(producer.held_up, before + 1)
+
+    def take_a_part(self, went: int) -> None:
+        """Take until the pipe has given something."""
+        while self.tally.counts[1] == went:
+            self.assertTrue(self.taker.recv(16 * 1024))
+            self.turn()
+
+    def test_not_by_this_kernel(self) -> None:
+        """Where splice is refused everything is read as ever, and no pipe is handed out any more."""
+
+        def refused(pipe: Pipe, fd: int, most: int) -> int:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        self.patch(Pipe, "fill", refused)
+        self.pass_on()
+        self.sender.send(b"hello")
+        self.turn(2)
+        self.assertEqual(self.source.notes, [b"hello"])
+        self.assertFalse(self.pass_on())
+
     def test_passes(self) -> None:
         """What comes goes to the other end and is counted; neither protocol hears of it."""
         self.assertTrue(self.pass_on())

@@ -113,6 +113,17 @@ class ConnectTests(TestCase):
         self.assertEqual(self.asker.failed, [])
         await self.assert_failed(ConnectionRefusedError)
 
+    async def test_full_unix_socket(self) -> None:
+        """A server whose queue of clients is full refuses: it is not we who have run short."""
+        path = str(short_path(self))
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+            listening.bind(path)
+            listening.listen(0)
+            waiting.connect(path)
+            self.streams.connectUNIX(path, self.asker)
+            error = await self.assert_failed(ConnectionRefusedError)
+        self.assertEqual(error.osError, errno.ECONNREFUSED)
+
     async def test_fails_at_once(self) -> None:
         """What fails at once is told later all the same, with the system's number."""
         self.streams.connectUNIX("/nowhere/s", self.asker)
