@@ -123,10 +123,10 @@ class RateTests(StreamCase):
         await self.assert_paced(server, client, 200_000)
 
     async def test_early(self) -> None:
-        """What a client sent before its server was reached counts, too."""
+        """What a client sent before its server was reached counts, too; who is held back so long is not idle."""
         self.clock = Clock()
         server: Backend = await self.backend()
-        await self.proxy(server, time=self.clock, upload_rate=1000)
+        await self.proxy(server, time=self.clock, upload_rate=1000, timeout=1.5)
         factory = self.factory
 
         def session(client, encrypted):
@@ -139,22 +139,12 @@ class RateTests(StreamCase):
         await until(lambda: server.peers and len(server.peers[0].heard) == 5000)
         client.transport.write(b"late")
         await round_trips()
-        self.clock.advance(3.9)
-        await round_trips()
+        for _ in range(3):
+            self.clock.advance(1.3)
+            await round_trips()
         self.assertEqual(len(server.peers[0].heard), 5000)
         self.clock.advance(0.2)
         await until(lambda: len(server.peers[0].heard) == 5004)
-
-    async def test_not_idle(self) -> None:
-        """Whom its rate holds back for longer than the idle time is not idle."""
-        client, server = await self.begin(upload_rate=1000, timeout=5.0)
-        client.transport.write(bytes(16_000))
-        await until(lambda: len(server.heard) == 16_000)
-        client.transport.write(b"late")
-        for _ in range(16):
-            self.clock.advance(1)
-            await round_trips()
-        await until(lambda: len(server.heard) == 16_004)
 
     async def test_ends(self) -> None:
         """That a connection has ended is seen when it is read again, and then nothing is left that waits."""
