@@ -21,16 +21,18 @@ _MOMENT = 0.001
 class Pace:
     """Keeps a source to `rate` bytes a second; the producer of its bytes in its place."""
 
-    __slots__ = ("_began", "_came", "_clock", "_deadline", "_full", "_rate", "_source", "early")
+    __slots__ = ("_began", "_came", "_clock", "_deadline", "_early", "_full", "_rate", "_source", "until")
 
     def __init__(self, source: IPushProducer, rate: int, deadlines: Deadlines) -> None:
         self._source = source
         self._rate = rate
         self._clock = deadlines.clock
         self._began = self._clock()
+        #: Until when the source was, or is, held back last.
+        self.until = self._began
         self._came = 0
         #: What holds the source up: it is ahead of its rate, or who gets its bytes has enough of them.
-        self.early = self._full = False
+        self._early = self._full = False
         self._deadline = Deadline(deadlines, self._in_time)
 
     def came(self, count: int) -> None:
@@ -39,17 +41,18 @@ class Pace:
         ahead = self._came / self._rate - (self._clock() - self._began) - 1
         if ahead >= 0:
             self._deadline.set(ahead + _MOMENT)
-            self.early = True
+            self.until = self._clock() + ahead
+            self._early = True
             self._source.pauseProducing()
 
     def stop(self) -> None:
         """From now on the source may be as fast as it likes."""
         self._deadline.end()
-        if self.early:
+        if self._early:
             self._in_time()
 
     def _in_time(self) -> None:
-        self.early = False
+        self._early = False
         if not self._full:
             self._source.resumeProducing()
 
@@ -59,7 +62,7 @@ class Pace:
 
     def resumeProducing(self) -> None:
         self._full = False
-        if not self.early:
+        if not self._early:
             self._source.resumeProducing()
 
     def stopProducing(self) -> None:

@@ -218,9 +218,10 @@ class Session(Attempts):
 
     def _look(self) -> None:
         """It may be that nothing has happened for long."""
-        if any(end is not None and end.pace is not None and end.pace.early for end in (self._client, self._server)):
-            self.seen = self.clock()  # What is kept to a rate is not idle.
-        left = self.seen + self._factory.spec.timeout - self.clock()
+        paces = [end.pace for end in (self._client, self._server) if end is not None and end.pace is not None]
+        # Who is held back by its rate is not idle.
+        seen = max([self.seen, *(pace.until for pace in paces)])
+        left = seen + self._factory.spec.timeout - self.clock()
         if left > 0:
             self._deadline.set(left)
         else:

@@ -126,7 +126,7 @@ class RateTests(StreamCase):
         """What a client sent before its server was reached counts, too; who is held back so long is not idle."""
         self.clock = Clock()
         server: Backend = await self.backend()
-        await self.proxy(server, time=self.clock, upload_rate=1000, timeout=1.5)
+        await self.proxy(server, time=self.clock, upload_rate=1000, timeout=2.0)
         factory = self.factory
 
         def session(client, encrypted):
