@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger, LogLevel
 
 from pylb.balance.health import Change
-from pylb.balance.pool import Pool
+from pylb.balance.members import Members
 from pylb.balance.server import Server
 
 __all__ = ["Fortunes"]
@@ -26,7 +26,7 @@ class Fortunes:
     def __init__(self, orders: bool = True) -> None:
         self._orders = orders
 
-    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+    def server_changed(self, pool: Members, server: Server, change: Change, reason: str) -> None:
         if change is Change.WEIGHED or (change in _ORDERS and not self._orders):
             return
         if change is Change.TOLERATED:
@@ -57,7 +57,7 @@ class Fortunes:
         else:
             self._log.info("pool {pool}: {server} is back: {reason}", pool=pool.name, server=server.name, reason=reason)
 
-    def pool_changed(self, pool: Pool, usable: bool, reason: str) -> None:
+    def pool_changed(self, pool: Members, usable: bool, reason: str) -> None:
         if usable:
             self._log.info(
                 "pool {pool} is usable again ({refused} refused since the start): {reason}",
@@ -68,7 +68,7 @@ class Fortunes:
         else:
             self._log.error("pool {pool} refuses clients: {reason}", pool=pool.name, reason=reason)
 
-    def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None:
+    def panic_changed(self, pool: Members, panics: bool, reason: str) -> None:
         if panics:
             self._log.error("pool {pool} uses all, well or not: {reason}", pool=pool.name, reason=reason)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pylb.balance.pool import Pool
+from pylb.balance.members import Members
 from pylb.balance.server import Checked, Server, Switch
 
 __all__ = ["Finding", "Findings", "finding"]
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
     share: float
 
 
-def finding(pool: Pool, server: Server) -> Finding:
+def finding(pool: Members, server: Server) -> Finding:
     """What is known of it here."""
     return Finding(pool.name, server.name, server.checked, server.switch, server.share)
 
@@ -33,7 +33,7 @@ def finding(pool: Pool, server: Server) -> Finding:
 class Findings:
     """In the place of a `Monitor`: tells the pools what it is told, beginning with `known`."""
 
-    def __init__(self, pools: Mapping[str, Pool], known: Iterable[Finding] = ()) -> None:
+    def __init__(self, pools: Mapping[str, Members], known: Iterable[Finding] = ()) -> None:
         self._pools = pools
         self._known: dict[tuple[str, str], Finding] = {}
         for each in known:
@@ -44,7 +44,7 @@ class Findings:
         self._known[news.pool, news.server] = news
         self.follow(self._pools[news.pool], news.server)
 
-    def follow(self, pool: Pool, only: str | None = None) -> None:
+    def follow(self, pool: Members, only: str | None = None) -> None:
         """Tell `pool` of the servers that it has now."""
         for server in pool.servers:
             if only in (None, server.name) and (news := self._known.get((pool.name, server.name))) is not None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pylb.balance.health import Change
-from pylb.balance.pool import Pool, make_pool
+from pylb.balance.members import Members
+from pylb.balance.pool import make_pool
 from pylb.balance.server import Server
 from pylb.capacity import capacity, descriptor_limit
 from pylb.check.findings import Finding, finding
@@ -52,6 +53,6 @@ class Checks(Fortunes):
         """All that was found so far."""
         return tuple(finding(pool, server) for pool in self._pools for server in pool.servers)
 
-    def server_changed(self, pool: Pool, server: Server, change: Change, reason: str) -> None:
+    def server_changed(self, pool: Members, server: Server, change: Change, reason: str) -> None:
         super().server_changed(pool, server, change, reason)
         self._tell(finding(pool, server))
