@@ -15,15 +15,14 @@ from twisted.trial.unittest import SynchronousTestCase
 PACKAGE = Path(__file__).parent.parent / "pylb"
 
 #: What each part of pylb may import besides itself.
-BOTTOM = {"model", "model_check", "variables", "words"}
+BOTTOM = {"model", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
 SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", *BESIDE}
 WORKERS = {"service", *SERVICE}
 TOP = {"workers", *WORKERS}
 MAY_IMPORT: dict[str, set[str]] = {
-    "model": {"model_check"},
-    "model_check": set(),
+    "model": set(),
     "variables": {"words"},
     "words": set(),
     "config": BOTTOM,
@@ -41,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": TOP,
 }
 
-#: balance/ and model.py decide; what reads the clock, waits, or tells is for others.
+#: balance/ and model/ decide; what reads the clock, waits, or tells is for others.
 IMPURE = {"logging", "socket", "threading", "time"}
 PURE_PARTS = {"balance", *BOTTOM}
 
@@ -80,7 +79,7 @@ def edges(*parts: str) -> Iterator[tuple[str, str]]:
 class ImportTests(SynchronousTestCase):
     def test_there_are_modules(self) -> None:
         """The files were found and read."""
-        self.assertIn("dataclasses.dataclass", MODULES["pylb.model"])
+        self.assertIn("dataclasses.dataclass", MODULES["pylb.model.pool"])
 
     def test_every_part_has_a_place(self) -> None:
         """A new part of pylb is given its place in MAY_IMPORT."""

@@ -68,7 +68,7 @@ __all__ = [
     "or_one",
 ]
 
-#: The default of every optional key: what was not written is left to model.py.
+#: The default of every optional key: what was not written is left to the model.
 UNSET: Any = None
 
 #: More are a slip of the pen: each worker is a process, with a socket for each address.

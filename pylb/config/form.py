@@ -1,7 +1,7 @@
 """What is a form, and what does it say when it is filled in wrongly?
 
-A `Form` is a pydantic model that builds one of model.py's objects.  Only what was written is handed to the object, so all
-defaults are model.py's.  `validate` turns pydantic's findings into mistakes in our words.
+A `Form` is a pydantic model that builds one of the model's objects.  Only what was written is handed to the object, so all
+defaults are the model's.  `validate` turns pydantic's findings into mistakes in our words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Form(BaseModel):
     builds: ClassVar[type[Any]]
 
     def build(self, **more: Any) -> Any:
-        """The object of model.py that this form asks for."""
+        """The object of the model that this form asks for."""
         return self.builds(**self.given(), **more)
 
     def given(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What does a mapping mean whose `type` says which of its keys mean something?
 
-They are the attributes of the object of model.py that the type builds.
+They are the attributes of the object of the model that the type builds.
 """
 
 from __future__ import annotations

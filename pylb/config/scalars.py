@@ -1,6 +1,6 @@
 """What does one written value mean?
 
-Every function takes what a document holds (text, an integer, from Python also a float) and returns what model.py wants, or
+Every function takes what a document holds (text, an integer, from Python also a float) and returns what the model wants, or
 raises ValueError with a text that says what is wrong.  Nothing is looked up, opened or guessed.
 
 - Durations: `500ms`, `5s`, `1m30s`, `1h`, `2d`; units from large to small, each at most once; a bare number is seconds.

@@ -1,6 +1,6 @@
 """Which keys does a configuration have, and what may stand there?
 
-One form for each kind of mapping; its keys are the attributes of the object of model.py that it builds, and the contract's
+One form for each kind of mapping; its keys are the attributes of the object of the model that it builds, and the contract's
 other forms.  Each form looks at its own part only: what two parts must agree on is in rules.py.
 """
 

@@ -55,7 +55,7 @@ class Documentation(SynchronousTestCase):
         self.assertEqual(NOT_YET, {match["key"] for match in REFUSED.finditer(refused)})
 
     def test_defaults(self) -> None:
-        """What is said to be the default is model.py's."""
+        """What is said to be the default is the model's."""
         written = [entry for entry in entries() if entry.default is not None]
         compared = set()
         for entry in written:

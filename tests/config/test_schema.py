@@ -484,7 +484,7 @@ class Built(ConfigTestCase):
         return from_dict({**whole, **keys})
 
     def test_defaults_are_the_models(self) -> None:
-        """What is not written is left to model.py."""
+        """What is not written is left to the model."""
         server = model.ServerSpec(address=InetAddress("10.0.0.1", 80))
         listen = (InetAddress("0.0.0.0", 8080),)
         expected = model.Config(

@@ -29,7 +29,7 @@ class StickyTests(ConfigTestCase):
         return [mistake.replace("pools.p.", "") for mistake in self.mistakes(self.text(sticky, **more))]
 
     def test_each_type(self) -> None:
-        """All keys; what is not written is model.py's default; one variable may stand without a list."""
+        """All keys; what is not written is the model's default; one variable may stand without a list."""
         cookie = "name: id, expires: 1h, domain: .Example.com, path: /a, secure: true, httponly: true, samesite: none"
         table: dict[str, Any] = {
             "type: cookie, name: id": StickyCookie(name="id"),

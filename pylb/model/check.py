@@ -1,4 +1,4 @@
-"""How did the operator ask to look after the health of servers?  The values are as those of `pylb.model`."""
+"""How did the operator ask to look after the health of servers?"""
 
 from __future__ import annotations
 
