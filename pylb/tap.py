@@ -61,6 +61,7 @@ def makeService(options: Options) -> IService:
         config = load(path)
         if config.access_log and config.access_log.path == "-" and not _in_foreground(options):
             raise SystemExit(f"{path}: access_log.path: a daemon has no standard output: name a file, or use twistd -n")
+        _log.info("configuration {path}", path=path)
         return _services(_balancer(config), options["demo"])
     except (ConfigError, BindError) as error:
         raise SystemExit(str(error)) from None

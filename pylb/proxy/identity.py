@@ -27,7 +27,7 @@ RESUMED = 3600.0
 _MISTRUST = {
     9: "is not valid yet",
     10: "has expired",
-    18: "is signed by nobody else",
+    18: "is self-signed (tls.ca can name its authority)",
     19: "is of an unknown authority",
     20: "is of an unknown authority",
     21: "is of an unknown authority",

@@ -110,12 +110,14 @@ class ErrorTests(EchoRig):
 
 class ForegroundTests(EchoRig):
     async def test_what_it_says(self):
-        """The version, every listener with its address, and the room, with the limit of descriptors raised."""
+        """The file, the version, every listener with its address, and the room, with the limit of descriptors raised."""
         port = free_port()
         config = self.echo(port)
         config["listeners"]["echo"]["listen"] = [f"127.0.0.1:{port}", f"[::1]:{port}", f"unix:{self.folder}/s"]
-        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(self.configure(**config)))
+        path = self.configure(**config)
+        program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path))
         await program.says(READY)
+        self.assertIn(f"configuration {path}\n", program.said)
         self.assertRegex(program.said, r"pylb \d+\.\d+\S* serves")
         for where in config["listeners"]["echo"]["listen"]:
             self.assertIn(f"listener echo: tcp on {where}\n", program.said)
