@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
-from pathlib import Path
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor
@@ -19,7 +17,7 @@ from pylb.demo import Demo
 from pylb.proxy.listen import BindError
 from pylb.service import LoadBalancer
 from tests.backends import Peer, until
-from tests.functional.rig import free_port
+from tests.functional.rig import free_port, socket_path
 
 
 class DemoTests(TestCase):
@@ -35,15 +33,14 @@ class DemoTests(TestCase):
 
     def setUp(self):
         self.chosen = set()
-        self.path = Path(os.path.relpath(self.mktemp()))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = socket_path(self)
         self.web, self.spare, self.datagrams = self.free(), self.free(), self.free()
         listens = {"web": self.free(), "echo": self.free(), "time": self.free()}
         config = {
             "shutdown_timeout": "2s",
             "pools": {
                 "web": {"servers": [self.web, {"address": self.spare, "backup": True}]},
-                "echo": {"servers": [f"unix:{self.path.absolute()}"]},
+                "echo": {"servers": [f"unix:{self.path}"]},
                 "time": {"servers": [self.datagrams]},
             },
             "listeners": {
@@ -101,7 +98,7 @@ class DemoTests(TestCase):
         client.transport.loseWriteConnection()
         await until(lambda: client.lost)
         self.assertTrue(client.clean)
-        self.assertEqual(client.heard.decode(), f"server unix:{self.path.absolute()}: hello")
+        self.assertEqual(client.heard.decode(), f"server unix:{self.path}: hello")
 
     async def test_udp(self):
         self.start()

@@ -13,7 +13,18 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from tests.backends import Peer, until
-from tests.functional.rig import READY, TREE, EchoRig, Rig, all_at_once, ask_http, ask_udp, free_port, refuses
+from tests.functional.rig import (
+    READY,
+    TREE,
+    EchoRig,
+    Rig,
+    all_at_once,
+    ask_http,
+    ask_udp,
+    free_port,
+    refuses,
+    socket_path,
+)
 
 #: Makes the system's resolver hang.
 HANGING_NAME = """
@@ -84,9 +95,10 @@ class ErrorTests(EchoRig):
     async def test_addresses(self):
         """What somebody has, what the machine has not, what root alone may have: each is told, and what to do."""
         port = free_port()
+        taken = socket_path(self)
         wrong = {
             f"127.0.0.1:{port}": f"tcp 127.0.0.1:{port}: Address already in use; {IN_USE}",
-            f"unix:{self.folder}/s": f"unix:{self.folder}/s: Address already in use; {IN_USE}",
+            f"unix:{taken}": f"unix:{taken}: Address already in use; {IN_USE}",
             "192.0.2.1:8080": "tcp 192.0.2.1:8080: Cannot assign requested address; "
             "no interface of this machine has that address",
             "127.0.0.1:80": "tcp 127.0.0.1:80: Permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
@@ -97,7 +109,7 @@ class ErrorTests(EchoRig):
         with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
             tcp.bind(("127.0.0.1", port))
             tcp.listen()
-            unix.bind(os.path.relpath(self.folder / "s"))
+            unix.bind(str(taken))
             unix.listen()
             error = await self.refused("--config", str(path), prelude=NO_RIGHTS)
         place = f"{path}:1:{path.read_text().index(json.dumps(list(wrong))) + 1}: listeners.echo"
@@ -113,7 +125,7 @@ class ForegroundTests(EchoRig):
         """The file, the version, every listener with its address, and the room, with the limit of descriptors raised."""
         port = free_port()
         config = self.echo(port)
-        config["listeners"]["echo"]["listen"] = [f"127.0.0.1:{port}", f"[::1]:{port}", f"unix:{self.folder}/s"]
+        config["listeners"]["echo"]["listen"] = [f"127.0.0.1:{port}", f"[::1]:{port}", f"unix:{socket_path(self)}"]
         path = self.configure(**config)
         program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path))
         await program.says(READY)
@@ -172,13 +184,13 @@ class ForegroundTests(EchoRig):
 
     async def test_stale_socket(self):
         """A Unix socket that a killed pylb left behind is replaced."""
-        path = f"unix:{self.folder}/s"
+        path = socket_path(self)
         config = self.echo(free_port())
-        config["listeners"]["echo"]["listen"] = path
+        config["listeners"]["echo"]["listen"] = f"unix:{path}"
         program = await self.pylb(**config)
         program.signal(signal.SIGKILL)
         await program.ended()
-        self.assertTrue((self.folder / "s").is_socket())
+        self.assertTrue(path.is_socket())
         await self.ends(await self.pylb(**config))
 
 

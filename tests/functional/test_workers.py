@@ -21,7 +21,18 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.backends import Peer, until
-from tests.functional.rig import READY, EchoRig, Program, all_at_once, ask_http, ask_tcp, ask_udp, free_port, refuses
+from tests.functional.rig import (
+    READY,
+    EchoRig,
+    Program,
+    all_at_once,
+    ask_http,
+    ask_tcp,
+    ask_udp,
+    free_port,
+    refuses,
+    socket_path,
+)
 
 #: A worker is killed that gives no sign of life for a second.
 IMPATIENT = "import pylb.workers.supervisor; pylb.workers.supervisor.BEAT = 0.2\n"
@@ -93,6 +104,7 @@ class TrafficTests(WorkersRig):
         """All protocols and kinds of addresses; the log says once who serves, and every line of the access log is whole."""
         servers = {"tcp": self.tcp("server"), "http": self.http("page"), "udp": self.udp("time")}
         ports = {protocol: free_port() for protocol in servers}
+        path = socket_path(self)
         program = await self.pylb(
             workers=2,
             access_log={"path": "-", "format": "$listener $remote_addr:$remote_port."},
@@ -102,14 +114,14 @@ class TrafficTests(WorkersRig):
                     name: {"protocol": name, "listen": f"127.0.0.1:{port}", "pool": name}
                     for name, port in ports.items()
                 },
-                "unix": {"protocol": "tcp", "listen": f"unix:{self.folder}/s", "pool": "tcp"},
+                "unix": {"protocol": "tcp", "listen": f"unix:{path}", "pool": "tcp"},
             },
         )
         self.assertEqual(len(re.findall("pylb .* serves|listener unix: tcp on ", program.said)), 2)
         self.assertEqual(set(await all_at_once(ask_tcp(ports["tcp"]) for _ in range(MANY))), {b"server"})
         self.assertEqual(set(await all_at_once(ask_http(ports["http"]) for _ in range(MANY))), {(200, b"page")})
         self.assertEqual(set(await all_at_once(ask_udp(ports["udp"], b"?") for _ in range(MANY))), {b"time ?"})
-        client = await connectProtocol(UNIXClientEndpoint(reactor, str(self.folder / "s")), Peer())
+        client = await connectProtocol(UNIXClientEndpoint(reactor, str(path)), Peer())
         await until(lambda: client.lost)
         self.assertEqual(bytes(client.heard), b"server")
         await self.end_all(program)
@@ -182,6 +194,7 @@ class DeathTests(WorkersRig):
         """Of every kind they are served by the other one, at once; a datagram waits as a connection does."""
         ports = {"tcp": free_port(), "udp": free_port()}
         servers = {"tcp": self.tcp("server"), "udp": self.udp("time")}
+        path = socket_path(self)
         program = await self.pylb(
             workers=2,
             pools={name: {"servers": [server.address]} for name, server in servers.items()},
@@ -190,7 +203,7 @@ class DeathTests(WorkersRig):
                     name: {"protocol": name, "listen": f"127.0.0.1:{port}", "pool": name}
                     for name, port in ports.items()
                 },
-                "unix": {"protocol": "tcp", "listen": f"unix:{self.folder}/s", "pool": "tcp"},
+                "unix": {"protocol": "tcp", "listen": f"unix:{path}", "pool": "tcp"},
             },
         )
         for number in (1, 2):
@@ -198,7 +211,7 @@ class DeathTests(WorkersRig):
             for _ in range(MANY // 4):
                 self.assertEqual(await ask_udp(ports["udp"], b"?"), b"time ?")
                 self.assertEqual(await ask_tcp(ports["tcp"]), b"server")
-                client = await connectProtocol(UNIXClientEndpoint(reactor, str(self.folder / "s")), Peer())
+                client = await connectProtocol(UNIXClientEndpoint(reactor, str(path)), Peer())
                 await until(lambda: client.lost)  # noqa: B023
                 self.assertEqual(bytes(client.heard), b"server")
             await program.says(f"(?s)worker {number} has ended.*worker {number} serves")
