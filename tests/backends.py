@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -17,7 +20,7 @@ from zope.interface import implementer
 
 from pylb.model import InetAddress
 
-__all__ = ["Backend", "Peer", "dead_address", "echo", "round_trips", "until"]
+__all__ = ["Backend", "Peer", "dead_address", "echo", "round_trips", "socket_path", "until"]
 
 #: Seconds after which a test has waited in vain.
 PATIENCE = 30.0
@@ -40,6 +43,13 @@ def dead_address(case: TestCase) -> InetAddress:
     case.addCleanup(sock.close)
     sock.bind(("127.0.0.1", 0))
     return InetAddress(*sock.getsockname())
+
+
+def socket_path(case: TestCase) -> Path:
+    """A path for a Unix socket: short, wherever the tests lie."""
+    folder = tempfile.mkdtemp()
+    case.addCleanup(shutil.rmtree, folder)
+    return Path(folder) / "s"
 
 
 @implementer(IHalfCloseableProtocol)

@@ -16,8 +16,8 @@ from pylb.config import from_dict
 from pylb.demo import Demo
 from pylb.proxy.listen import BindError
 from pylb.service import LoadBalancer
-from tests.backends import Peer, until
-from tests.functional.rig import free_port, socket_path
+from tests.backends import Peer, socket_path, until
+from tests.functional.rig import free_port
 
 
 class DemoTests(TestCase):

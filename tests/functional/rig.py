@@ -10,11 +10,9 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -46,7 +44,6 @@ __all__ = [
     "ask_udp",
     "free_port",
     "refuses",
-    "socket_path",
 ]
 
 TREE = Path(__file__).parents[2]
@@ -72,13 +69,6 @@ def free_port() -> int:
             continue
         _promised.add(port)
         return port
-
-
-def socket_path(test: TestCase) -> Path:
-    """A path for a Unix socket: short, wherever the tests lie."""
-    folder = tempfile.mkdtemp()
-    test.addCleanup(shutil.rmtree, folder)
-    return Path(folder) / "s"
 
 
 def all_at_once(tasks: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
-from tests.backends import Peer, until
+from tests.backends import Peer, socket_path, until
 from tests.functional.rig import (
     READY,
     TREE,
@@ -23,7 +23,6 @@ from tests.functional.rig import (
     ask_udp,
     free_port,
     refuses,
-    socket_path,
 )
 
 #: Makes the system's resolver hang.

@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from tests.backends import Peer, until
+from tests.backends import Peer, socket_path, until
 from tests.functional.rig import (
     READY,
     EchoRig,
@@ -31,7 +31,6 @@ from tests.functional.rig import (
     ask_udp,
     free_port,
     refuses,
-    socket_path,
 )
 
 #: A worker is killed that gives no sign of life for a second.

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from pylb.model import InetAddress, ServerSpec
 from pylb.proxy.tcp_end import ClientEnd, ServerEnd
 from pylb.proxy.tcp_session import Session
-from tests.backends import Peer, dead_address, echo, round_trips, until
+from tests.backends import Peer, dead_address, echo, round_trips, socket_path, until
 from tests.proxy.streams import (
     Exchanges,
     StreamCase,
@@ -53,8 +53,8 @@ class ExchangeTests(Exchanges, StreamCase):
 
     async def test_unix(self) -> None:
         """Clients and servers may be at Unix sockets, and half-close passes there, too."""
-        backend = await self.backend(half_close=True, where=f"unix:{self.mktemp()}")
-        await self.proxy(backend, where=f"unix:{self.mktemp()}")
+        backend = await self.backend(half_close=True, where=f"unix:{socket_path(self)}")
+        await self.proxy(backend, where=f"unix:{socket_path(self)}")
         client, server = await self.pair(backend)
         client.transport.write(b"question")
         client.transport.loseWriteConnection()

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from pylb.balance.server import Server
 from pylb.model import Certificate, InetAddress, ListenerTLS, ServerSpec, UnixAddress, UpstreamTLS
 from pylb.proxy.tls import ClientTLS, ServerTLS
-from tests.backends import Backend, Peer, echo, round_trips, until
+from tests.backends import Backend, Peer, echo, round_trips, socket_path, until
 from tests.proxy.streams import (
     Exchanges,
     StreamCase,
@@ -384,7 +384,7 @@ class ServerSideTests(TLSCase):
     async def test_unix(self) -> None:
         """A Unix socket may speak TLS; `server_name` says whose."""
         tls = self.server_tls("site.test")
-        backend = await self.backend(echo, tls=tls, where=f"unix:{self.mktemp()}")
+        backend = await self.backend(echo, tls=tls, where=f"unix:{socket_path(self)}")
         await self.proxy(backend, upstream_tls=self.client_tls(server_name="site.test"))
         await self.ask()
 

@@ -18,6 +18,7 @@ from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, Route, ServerSpec, UnixAddress, UpstreamTLS
 from pylb.proxy.http.head import BadHead
 from pylb.proxy.tls import ClientTLS, ServerTLS
+from tests.backends import socket_path
 from tests.proxy.http.rig import GET, HELLO, Backend, Peer, Rig, drop, settled, turns
 
 HEAD = b"\r\n\r\n"
@@ -36,7 +37,7 @@ class EndpointTests(TestCase):
 
     async def test_unix(self):
         """On Unix sockets, towards clients and servers alike; the client is "unix:"."""
-        front, back = self.mktemp(), self.mktemp()
+        front, back = str(socket_path(self)), str(socket_path(self))
         backend = Backend(self, HELLO)
         behind = reactor.listenUNIX(back, backend)
         self.addCleanup(behind.stopListening)
