@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,7 +19,7 @@ from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import UpstreamError
 from pylb.proxy.streams import streams
 from pylb.proxy.tls import ClientTLS
-from tests.backends import Backend, Peer, until
+from tests.backends import Backend, Peer, socket_path, until
 
 __all__ = ["Asking", "Datagrams", "greets", "says"]
 
@@ -59,7 +58,7 @@ class Asking(TestCase):
 
     def unix(self, behave: Callable[[Peer, bytes], None]) -> UnixAddress:
         self.server = Backend(behave)
-        path = str(Path(self.mktemp()).absolute())
+        path = str(socket_path(self))
         port = reactor.listenUNIX(path, self.server)
         self.addCleanup(port.stopListening)
         return UnixAddress(path)

@@ -22,7 +22,7 @@ from pylb.proxy.listen import bind, listen_stream
 from pylb.proxy.poller import can_poll
 from pylb.proxy.streams import Streams
 from pylb.proxy.transport import Stream
-from tests.proxy.test_listen import short_path
+from tests.backends import socket_path
 
 ANY = InetAddress("127.0.0.1", 0)
 
@@ -122,7 +122,7 @@ class AcceptTests(SynchronousTestCase):
 
     def test_transport(self) -> None:
         """A client's transport fits the reactor, knows both addresses, and reads."""
-        for address in (ANY, InetAddress("::1", 0), UnixAddress(str(short_path(self)))):
+        for address in (ANY, InetAddress("::1", 0), UnixAddress(str(socket_path(self)))):
             port = self.listen(address)
             (client,) = self.clients(1)
             port.doRead()

@@ -9,7 +9,6 @@ import socket
 import stat
 import sys
 from itertools import chain
-from pathlib import Path
 from select import select
 
 from twisted.internet import reactor
@@ -20,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.model import HttpListener, InetAddress, TcpListener, UdpListener, UnixAddress
 from pylb.proxy.listen import BindError, Bound, bind, bind_rows, listen_stream
+from tests.backends import socket_path
 from tests.functional.rig import free_port
 
 
@@ -29,13 +29,6 @@ def tcp(*addresses, name="web", **more):
 
 def udp(*addresses, name="time", **more):
     return UdpListener(name=name, listen=addresses, pool="p", **more)
-
-
-def short_path(test) -> Path:
-    """Where a Unix socket can be: trial's own folders may be longer than its 107 bytes."""
-    folder = Path(test.mktemp())
-    folder.mkdir(parents=True)
-    return Path(os.path.relpath(folder)) / "s"
 
 
 class BindTests(SynchronousTestCase):
@@ -87,7 +80,7 @@ class BindTests(SynchronousTestCase):
     def test_all_or_none(self):
         """Every address that cannot be had is named, and nothing is left open."""
         first, second = self.taken(), self.taken()
-        path = short_path(self)
+        path = socket_path(self)
         error = self.error(
             tcp(UnixAddress(str(path))),
             tcp(InetAddress("127.0.0.1", first), name="a"),
@@ -192,7 +185,7 @@ class RowTests(SynchronousTestCase):
 
     def test_unix(self):
         """One socket for all, whose file goes with the first."""
-        path = short_path(self)
+        path = socket_path(self)
         [[first], [second]] = self.rows(tcp(UnixAddress(str(path))), rows=2)
         self.assertIs(first.socket, second.socket)
         second.close()
@@ -202,7 +195,7 @@ class RowTests(SynchronousTestCase):
 
     def test_all_or_none(self):
         """When descriptors run out nothing is left open."""
-        path = short_path(self)
+        path = socket_path(self)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         listeners = [tcp(UnixAddress(str(path))), tcp(InetAddress("127.0.0.1", free_port()), name="b")]
@@ -217,7 +210,7 @@ class RowTests(SynchronousTestCase):
 
 class UnixTests(SynchronousTestCase):
     def setUp(self):
-        self.path = short_path(self)
+        self.path = socket_path(self)
         self.listener = tcp(UnixAddress(str(self.path)))
 
     def error(self) -> str:
@@ -346,7 +339,7 @@ class StreamTests(TestCase):
     @inlineCallbacks
     def test_clients_are_served(self):
         """Over IPv4, IPv6 and Unix sockets."""
-        for address in (InetAddress("127.0.0.1", 0), InetAddress("::1", 0), UnixAddress(str(short_path(self)))):
+        for address in (InetAddress("127.0.0.1", 0), InetAddress("::1", 0), UnixAddress(str(socket_path(self)))):
             bound, _ = self.listen(address)
             where = bound.where
             if isinstance(where, UnixAddress):
@@ -369,7 +362,7 @@ class StreamTests(TestCase):
     @inlineCallbacks
     def test_unix_file_is_the_sockets(self):
         """Its mode stays as it is while the port lives, and the file stays when the port has stopped."""
-        path = short_path(self)
+        path = socket_path(self)
         (bound,) = bind([tcp(UnixAddress(str(path)), mode=0o640)])
         self.addCleanup(bound.close)
         # Privileges are shed by then: the file may be somebody else's.

@@ -23,10 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pylb.proxy.poller import can_poll
 from pylb.proxy.streams import Streams, streams
-from tests.backends import Backend, dead_address, round_trips, until
+from tests.backends import Backend, dead_address, round_trips, socket_path, until
 from tests.fakes import FakeReactor
 from tests.proxy.listening import ListeningStreams
-from tests.proxy.test_listen import short_path
 from tests.proxy.test_transport import Notes
 
 
@@ -87,7 +86,7 @@ class ConnectTests(TestCase):
         self.assertEqual(self.asker.addr, IPv6Address("TCP", "::1", port))
 
     async def test_unix(self) -> None:
-        path = str(short_path(self))
+        path = str(socket_path(self))
         port = self.streams.listenUNIX(path, self.backend)
         self.addCleanup(port.stopListening)
         await self.assert_connected(self.streams.connectUNIX(path, self.asker))
@@ -115,7 +114,7 @@ class ConnectTests(TestCase):
 
     async def test_full_unix_socket(self) -> None:
         """A server whose queue of clients is full refuses: it is not we who have run short."""
-        path = str(short_path(self))
+        path = str(socket_path(self))
         with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
             listening.bind(path)
             listening.listen(0)
