@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from unittest import TestCase
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError, UserError
 from twisted.internet.interfaces import (
@@ -20,6 +23,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.proxy.accesslog import Record
+from pylb.signals import SIGNALS
+
+
+def keep_signals(test: TestCase) -> None:
+    """Whatever becomes of signals in a test, afterwards they are answered as before."""
+    for number in SIGNALS:
+        test.addCleanup(signal.signal, number, signal.getsignal(number))
+    test.addCleanup(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 class Records(list[Record]):

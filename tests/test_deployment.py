@@ -15,11 +15,15 @@ from pylb.config import load
 from pylb.config.scalars import duration
 from pylb.model import Config
 from pylb.tap import Options
+from tests.fakes import keep_signals
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class CommandTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        keep_signals(self)
+
     def assert_serves(self, command: list[str], config: str = "/etc/pylb/lb.yaml", demo: bool = False) -> None:
         """It is twistd in the foreground, without a pid file, with pylb and this configuration."""
         program, *arguments = command
@@ -35,6 +39,7 @@ class ServiceTests(CommandTestCase):
     """etc/pylb.service."""
 
     def setUp(self) -> None:
+        super().setUp()
         unit = ConfigParser(interpolation=None)
         unit.optionxform = str  # type: ignore[assignment, method-assign]
         unit.read(ROOT / "etc" / "pylb.service")

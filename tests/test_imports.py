@@ -1,6 +1,6 @@
 """Which way do the imports run?
 
-`tap, cli -> workers -> service -> admin, check, proxy -> balance -> model`; `config -> model`.
+`tap -> program, cli -> workers -> service -> admin, check, proxy -> balance -> model`; `config -> model`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BOTTOM = {"model", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
 SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", *BESIDE}
-WORKERS = {"service", *SERVICE}
+WORKERS = {"service", "signals", *SERVICE}
 TOP = {"workers", *WORKERS}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
@@ -35,7 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": {"check", *BESIDE},
     "service": SERVICE,
     "workers": WORKERS,
-    "tap": {"demo", *TOP},
+    "program": {"demo", *TOP},
+    "signals": set(),
+    "tap": {"program", "signals"},
     "cli": {"demo", *TOP},
     "demo": TOP,
 }

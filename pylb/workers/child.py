@@ -20,14 +20,12 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger, LogLevel
 
+from pylb.signals import SIGNALS
 from pylb.workers.sessions import Item
 from pylb.workers.wire import Channel, Start
 from pylb.workers.worker import CONTROL
 
-__all__ = ["SIGNALS", "Child", "Parent", "spawn"]
-
-#: What the supervisor answers for all.
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
+__all__ = ["Child", "Parent", "spawn"]
 
 _STDOUT, _STDERR = 1, 2
 

@@ -12,6 +12,25 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.backends import Peer, until
 from tests.functional.rig import EchoRig, all_at_once, ask_tcp, free_port, refuses
 
+#: Sends the program a signal when the first heavy module of pylb is imported: it is far from ready.
+EARLY = """
+import os, sys
+class Early:
+    def find_spec(self, name, *more):
+        if name == "pylb.program":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Early())
+"""
+
+#: Sends it one when Python has forgotten all handlers.
+LATE = """
+import os, sys
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {number})
+sys.late = Late()
+"""
+
 
 class HeldPage(Resource):
     """Keeps requests until the test answers them."""
@@ -25,6 +44,33 @@ class HeldPage(Resource):
     def render(self, request):
         self.requests.append(request)
         return NOT_DONE_YET
+
+
+class MomentTests(EchoRig):
+    """Signals that come before the program serves, or when its reactor has ended, with one process or several."""
+
+    async def test_stopped_early(self):
+        """It ends as it does later, and says so."""
+        for workers in (1, 2):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                path = self.configure(**self.echo(free_port(), workers=workers))
+                prelude = EARLY.format(number=int(number))
+                program = self.run_twistd("-n", "--pidfile=", "pylb", "--config", str(path), prelude=prelude)
+                self.assertEqual(await program.ended(), 0, program.said)
+                self.assertIn(f"{number.name}: stopping", program.said)
+                self.assertNotRegex(program.said, "Traceback|KeyboardInterrupt")
+
+    async def test_told_early(self):
+        """What should reopen logs, or reload, kills nobody who has just been started."""
+        for workers in (1, 2):
+            for number in (signal.SIGUSR1, signal.SIGHUP):
+                prelude = EARLY.format(number=int(number))
+                await self.ends(await self.pylb(prelude, **self.echo(free_port(), workers=workers)))
+
+    async def test_told_late(self):
+        """Nor one that has done its work: it ends with exit status 0."""
+        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
+            await self.ends(await self.pylb(LATE.format(number=int(number)), **self.echo(free_port())))
 
 
 class SignalTests(EchoRig):

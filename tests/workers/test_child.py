@@ -11,7 +11,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.workers.child import SIGNALS, Child, _blocked
+from pylb.signals import SIGNALS
+from pylb.workers.child import Child, _blocked
 
 
 class Process:

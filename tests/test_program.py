@@ -1,0 +1,123 @@
+"""pylb.program: what a configuration file becomes, or why it does not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from twisted.application.service import IService
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pylb.program import program
+from pylb.signals import Signals
+from pylb.workers.supervisor import Supervisor
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class ProgramTests(SynchronousTestCase):
+    def setUp(self):
+        # Not trial's: the path of a Unix socket is short, and the tests may lie deep.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = self.folder / "lb.yaml"
+
+    def config(self, port: int, more: str = "") -> None:
+        self.path.write_text(
+            f"{more}\npools: {{p: {{servers: [127.0.0.1:9]}}}}\n"
+            f"listeners: {{a: {{protocol: tcp, listen: [127.0.0.1:{port}, unix:s.sock], pool: p}}}}\n"
+        )
+
+    def made(self, foreground: bool = True, demo: bool = False) -> IService:
+        return program(str(self.path), foreground, demo)
+
+    def refused(self, **more) -> str:
+        return str(self.assertRaises(SystemExit, self.made, **more))
+
+    def test_bound(self):
+        """Every socket listens before anything is started."""
+        port = free_port()
+        self.config(port)
+        services = self.made()
+        verifyObject(IService, services)
+        with socket.create_connection(("127.0.0.1", port)):
+            self.assertTrue((self.folder / "s.sock").is_socket())
+        signals, balancer = services.services
+        self.assertIsInstance(signals, Signals, "they are answered before anything else begins")
+        balancer.close()
+
+    def test_several_workers(self):
+        """A supervisor has all sockets bound, too, and has started nobody."""
+        port = free_port()
+        self.config(port, "workers: 2")
+        services = self.made()
+        with socket.create_connection(("127.0.0.1", port)):
+            supervisor = services.services[1]
+        self.assertIsInstance(supervisor, Supervisor)
+        supervisor.close()
+        self.assertFalse((self.folder / "s.sock").exists())
+
+    def test_unreadable(self):
+        """Each is one line that begins with the file's path."""
+        path = self.path
+        self.assertIn(f"{path}: ", self.refused())
+        self.path.mkdir()
+        self.assertIn(f"{path}: ", self.refused())
+        self.path.rmdir()
+        for content in (b"", bytes(range(256))):
+            self.path.write_bytes(content)
+            error = self.refused()
+            self.assertTrue(error.startswith(f"{path}:"), error)
+            self.assertEqual(len(error.splitlines()), 1)
+
+    def test_mistakes(self):
+        """All at once, with line and column."""
+        self.config(99999, "wrokers: 1\nshutdown_timeout: never")
+        places = [line.split(": ")[0] for line in self.refused().splitlines()]
+        path = self.path.absolute()
+        self.assertEqual(places, [f"{path}:{place}" for place in ("1:1", "2:19", "4:41")])
+
+    def test_port_in_use(self):
+        """Names the listener and its line."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            self.config(sock.getsockname()[1])
+            self.assertRegex(
+                self.refused(), r"^.*lb\.yaml:3:\d+: listeners\.a: cannot listen on tcp 127\.0\.0\.1:\d+: "
+            )
+        self.assertFalse((self.folder / "s.sock").exists())
+
+    def test_daemon_and_standard_output(self):
+        self.config(free_port(), 'access_log: {path: "-"}')
+        self.assertEqual(
+            self.refused(foreground=False),
+            f"{self.path}: access_log.path: a daemon has no standard output: name a file, or use twistd -n",
+        )
+        self.made().services[1].close()
+
+    def test_access_log(self):
+        self.config(free_port(), "access_log: {path: nowhere/access.log}")
+        log = self.folder / "nowhere" / "access.log"
+        self.assertEqual(self.refused(), f"{self.path}: cannot open {log}: No such file or directory")
+
+    def test_demo_address_in_use(self):
+        """What the load balancer had already is given back."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            server = f"127.0.0.1:{sock.getsockname()[1]}"
+            self.path.write_text(
+                f"pools: {{p: {{servers: [{server}]}}}}\nlisteners: {{a: {{protocol: tcp, listen: unix:s.sock, pool: p}}}}\n"
+            )
+            self.assertIn(
+                f"server {server}: cannot listen on tcp {server}: Address already in use", self.refused(demo=True)
+            )
+        self.assertFalse((self.folder / "s.sock").exists())
