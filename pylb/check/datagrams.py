@@ -29,6 +29,8 @@ class Datagrams:
 
     def __init__(self, address: InetAddress, streams: Any) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        #: The last datagram, whatever it was.
+        self.received = b""
         self._streams = streams
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._found: Callable[[bytes], Any] | None = None
@@ -73,6 +75,7 @@ class Datagrams:
         except OSError as error:
             self._refused(error)
             return
+        self.received = data
         self._look(data)
 
     def logPrefix(self) -> str:

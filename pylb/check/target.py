@@ -174,6 +174,11 @@ class Target:
             raise Unhealthy("a Unix socket takes no datagrams")
         return self._opened(Datagrams(self.address, self._streams))
 
+    def heard(self) -> str:
+        """The beginning of what this check has been told so far, fit for a log; empty if that is nothing."""
+        received = b"".join(it.received for it in self._open)
+        return _shown(received) if received else ""
+
     def keep(self, conversation: Conversation) -> None:
         """Leave it open for the next check, if that may be.  What has come is forgotten."""
         if self._may_keep():

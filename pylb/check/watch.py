@@ -106,7 +106,7 @@ class Watch:
         self._random = random
         self._running: Deferred[None] | None = None
         self._started = 0.0
-        self._late = False
+        self._late = ""
         self._stopped = False
         self._deadline = Deadline(deadlines, self._due)
 
@@ -117,7 +117,7 @@ class Watch:
     def run(self) -> None:
         """Check now."""
         self._started = self._deadlines.clock()
-        self._late = False
+        self._late = ""
         self._deadline.expired = self._too_late
         self._deadline.set(self.spec.timeout)
         running = Deferred.fromCoroutine(self._ask())
@@ -182,7 +182,7 @@ class Watch:
 
     def _explain(self, error: Exception) -> str:
         if self._late:
-            return f"no answer within {self.spec.timeout:g} s"
+            return self._late
         if isinstance(error, Unhealthy | UpstreamError):
             return str(error)
         if isinstance(error, OSError):
@@ -210,7 +210,8 @@ class Watch:
         self._rota.due(self)
 
     def _too_late(self) -> None:
-        self._late = True
+        heard = self.target.heard()
+        self._late = f"{f'nothing but {heard}' if heard else 'no answer'} within {self.spec.timeout:g} s"
         # One that catches this, and waits for something else, is late again.
         self._deadline.set(self.spec.timeout)
         if self._running is not None:

@@ -100,6 +100,29 @@ class OpenTests(Asking):
         self.server.peers[0].transport.resumeProducing()
         await until(lambda: self.server.peers[0].lost)
 
+    async def test_heard(self):
+        """What the server says can be quoted while the check lasts, if it is not too long."""
+        target = self.target(self.tcp(greets(b"-NO\r\n")))
+        conversation = await target.connect()
+        self.assertEqual(target.heard(), "")
+        await until(lambda: conversation.received)
+        self.assertEqual(target.heard(), r'"-NO\r\n"')
+        conversation.received = bytes(61)
+        self.assertEqual(target.heard(), '"' + 60 * r"\x00" + '..."')
+        target.keep(conversation)
+        self.assertIs(target.kept(), conversation)
+        self.assertEqual(target.heard(), "")
+        target.close()
+        self.assertEqual(target.heard(), "")
+
+    async def test_heard_datagram(self):
+        """Of datagrams the last one."""
+        target = self.target(self.udp(lambda datagram: [b"a", b"b"]))
+        datagrams = target.datagrams()
+        datagrams.send(b"?")
+        await until(lambda: datagrams.received == b"b")
+        self.assertEqual(target.heard(), '"b"')
+
     async def test_left(self):
         """Also what was kept, when there is no further check."""
         target = self.target(self.tcp())

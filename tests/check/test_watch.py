@@ -235,6 +235,13 @@ class RhythmTests(WatchTestCase):
         self.clock.advance(3.0)
         self.assertEqual((len(self.check.asked), watch.tally.checks), (2, 1))
 
+    def test_something_else(self) -> None:
+        """One that answers, but not what is waited for, is quoted."""
+        watch = self.watch(timeout=2.0)
+        watch.target.heard = lambda: '"-NOAUTH"'  # type: ignore[method-assign]
+        self.clock.advance(2.0)
+        self.assertEqual(self.told, ['nothing but "-NOAUTH" within 2 s'])
+
     def test_in_time(self) -> None:
         """The time begins anew with each check."""
         self.watch(interval=5.0, timeout=2.0)
