@@ -6,6 +6,7 @@
   `last_usable: keep` the same holds for the last one that is well.
 - While fewer than `panic_threshold` percent of a tier are well, all are used, for few would break under the load of all.
   Primaries of which none is well leave that to backups that are.
+- The observer hears of what befell a server first, and then of what that makes of the pool.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ class Members:
         if server.switch == "down":
             self._start_slowly(server, now)
         server.switch = to
-        self._settle(server, now)
         self._observer.server_changed(self, server, Change.SWITCHED, f"{to}: {why}" if why else to)
+        self._settle(server, now)
 
     def checked(self, server: Server, to: Checked, reason: str) -> None:
         """Active checks say something of a server: it serves only if they have "passed".
@@ -156,8 +157,8 @@ class Members:
             server.health.forgive()
         if before == "unhealthy" or server.warming_since is not None:
             self._start_slowly(server, now)
-        self._settle(server, now)
         self._observer.server_changed(self, server, Change.CHECKED, reason)
+        self._settle(server, now)
 
     def reweigh(self, server: Server, share: float, why: str = "") -> None:
         """Let a server count for `share` times its weight; for 0 it drains, and `why` is for news.
@@ -167,14 +168,14 @@ class Members:
         if server.share == share or server not in self._tier_of:
             return
         drained, server.share = server.drains, share
-        if self.spec.balance.method in _PLACED:
-            self._settle(server, self._clock())
-        else:
-            self.replace(self.servers)
         if server.drains is drained:
             self._observer.server_changed(self, server, Change.WEIGHED, f"{share:g}")
         else:
             self._observer.server_changed(self, server, Change.SWITCHED, f"{'drain' if server.drains else 'up'}: {why}")
+        if self.spec.balance.method in _PLACED:
+            self._settle(server, self._clock())
+        else:
+            self.replace(self.servers)
 
     # What leases tell.
 
@@ -250,9 +251,9 @@ class Members:
     def _judged(self, server: Server, change: Change, reason: str, now: float) -> None:
         if change is Change.NOTHING or server not in self._tier_of:
             return
-        self._settle(server, now)
         if change is not Change.EXTENDED:
             self._observer.server_changed(self, server, change, reason)
+        self._settle(server, now)
 
     def _refresh(self, server: Server, now: float) -> None:
         """Tell the method of a change.  A server that has left the pool is nobody's."""

@@ -117,10 +117,20 @@ class Pool(Members):
             self._refresh(server, now)
         if self.watches_load and server.usable:
             self._tier_of[server].refresh_load(server)
-        if self._refusing and now - self._refused_at >= CALM and server.health.retry_at is None:
+        if self._refusing:
+            self._see_calm(server, now)
+        return lease
+
+    def _settle(self, server: Server, now: float) -> None:
+        super()._settle(server, now)
+        if self._refusing and server.usable:
+            self._see_calm(server, now)
+
+    def _see_calm(self, server: Server, now: float) -> None:
+        """This one serves: is nobody refused any more?"""
+        if now - self._refused_at >= CALM and server.health.retry_at is None:
             self._refusing = False
             self._observer.pool_changed(self, True, f"{server.name} serves")
-        return lease
 
     def _try_out(self, lease: Lease, now: float) -> None:
         """A lease of an ejected server is a trial, or tells nothing if it is given before its time, in panic."""

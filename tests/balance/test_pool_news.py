@@ -175,7 +175,7 @@ class PoolNewsTests(SynchronousTestCase):
         self.assertEqual([line.partition(":")[0] for line in self.news], ["web unusable", "web usable"] * 2)
 
     def test_a_trial_proves_nothing(self) -> None:
-        """A pool is not usable because somebody is on trial: only when that was well, and the next one is served."""
+        """A pool is not usable because somebody is on trial: only when that was well, and there is room again."""
         self.held.failed("timeout")
         self.held.release()
         turned_away(self.bench)
@@ -187,3 +187,18 @@ class PoolNewsTests(SynchronousTestCase):
         trial.release()
         self.bench.serve(1)
         self.assertEqual((during, self.news), ([], ["a recovered: a request succeeded", "web usable: a:80 serves"]))
+
+    def test_told_without_a_client(self) -> None:
+        """When checks let a server in again, or somebody switches one up, that is news at once, after its cause."""
+        pool = self.bench.pool
+        self.held.release()
+        for out, back in (
+            (lambda a: pool.checked(a, "unhealthy", "status 500"), lambda a: pool.checked(a, "passed", "well")),
+            (lambda a: pool.switch(a, "down"), lambda a: pool.switch(a, "up")),
+        ):
+            out(pool.servers[0])
+            turned_away(self.bench)
+            self.bench.clock.advance(1.0)
+            del self.news[:]
+            back(pool.servers[0])
+            self.assertEqual(self.news[1:], ["web usable: a:80 serves"])

@@ -65,6 +65,33 @@ class PanicTests(SynchronousTestCase):
         expected = ["web in panic: 1 of 4 servers are well", "web calm: 2 of 4 servers are well"]
         self.assertEqual(self.panic_news(), expected)
 
+    def test_cause_first(self) -> None:
+        """What befell the server comes before what that makes of the pool."""
+        self.bench.fail("ab")
+        del self.bench.heard.news[:]
+        self.bench.fail("c")
+        self.unhealthy("d")
+        self.pool.checked(self.bench.server("d"), "passed", "checks passed")
+        for letter in "ab":
+            self.pool.switch(self.bench.server(letter), "down")
+        self.assertEqual(
+            [line.partition(":")[0] for line in self.bench.heard.news],
+            ["c ejected", "web in panic", "d checked", "d checked", "a switched", "b switched", "web calm"],
+        )
+
+    def test_cause_first_when_drained(self) -> None:
+        """So it is with a share that becomes nothing."""
+        self.unhealthy("ab")
+        del self.bench.heard.news[:]
+        for share in (0.0, 1.0):
+            self.pool.reweigh(self.bench.server("a"), share, "its agent")
+        self.unhealthy("c")
+        self.pool.reweigh(self.bench.server("b"), 0.0, "its agent")
+        self.pool.reweigh(self.bench.server("a"), 0.0, "its agent")
+        self.assertEqual(
+            self.bench.heard.news[-2:], ["a switched: drain: its agent", "web calm: 1 of 2 servers are well"]
+        )
+
     def test_the_end(self) -> None:
         """When half of them are well again, only those serve."""
         self.unhealthy("abc")
@@ -168,7 +195,8 @@ class OthersTests(SynchronousTestCase):
         bench.pool.checked(bench.server("a"), "passed", "checks passed")
         self.assertEqual(bench.serve(2), "aa")
         bench.pool.checked(bench.server("a"), "unhealthy", "status 500")
-        self.assertEqual((bench.serve(2), bench.heard.news[-1]), ("aa", "a checked: status 500"))
+        expected = ["a checked: status 500", "web in panic: 0 of 1 servers are well"]
+        self.assertEqual((bench.serve(2), bench.heard.news[-2:]), ("aa", expected))
         bench.pool.replace([*bench.pool.servers, make_server("c")])
         self.assertEqual(bench.serve(2), "aa")
 
