@@ -1,7 +1,8 @@
 """How fast may bytes come?
 
-A source that is ahead of its rate is not read until it would have needed that long; the bytes of a second it may have at
-once, as in nginx.  Whoever is to get the bytes may hold the source up as well: it is read when neither does.
+A source that is ahead of its rate is not read until it would have needed that long.  The bytes of a second it may have at
+once: after t seconds they may be t + 1 times the rate, as in nginx.  Whoever is to get the bytes may hold the source up as
+well: it is read when neither does.
 """
 
 from __future__ import annotations
