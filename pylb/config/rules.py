@@ -69,6 +69,7 @@ def disagreements(documents: list[Document], complete: bool) -> Iterator[Mistake
     yield from chain.from_iterable(_about_failures(pool, sorted(users[pool.name])) for pool in pools)
     yield from chain.from_iterable(_about_sessions(pool, sorted(users[pool.name])) for pool in pools)
     yield from _same_address(listeners)
+    yield from _loops(listeners, {pool.name: pool for pool in pools})
     if complete:
         yield from _unknown_pools(listeners, {pool.name for pool in pools})
         if not any(document.tree.get("listeners") for document in documents):
@@ -272,6 +273,9 @@ def _about_sessions(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
     """Every protocol that uses the pool must have what tells its sessions."""
     sticky = pool.keys.get("sticky")
     written = sticky if isinstance(sticky, dict) else {}
+    if written.get("header") is True and protocols and "http" not in protocols:
+        text = "only HTTP answers have a head, and no listener of http uses this pool"
+        yield pool.mistake(text, "sticky", "header", at_key=True)
     for protocol in protocols:
         if written.get("type") == "cookie" and protocol != "http":
             yield pool.mistake(
@@ -320,6 +324,39 @@ def _same_address(listeners: Iterable[_Part]) -> Iterator[Mistake]:
             if taken := next((other for other in rivals if _collide(other.address, mine.address)), None):
                 yield listener.mistake(_taken(mine, taken), "listen", mine.place)
             rivals.append(mine)
+
+
+def _loops(listeners: Iterable[_Part], pools: Mapping[str, _Part]) -> Iterator[Mistake]:
+    """A server that is the listener itself would be asked by itself, again and again, until no descriptor is left.
+
+    Listeners that lead to others are fine.
+    """
+    for listener in listeners:
+        for name in dict.fromkeys(_pools_of(listener)):
+            for mine in _listens(listener) if name in pools else ():
+                yield from _asks_itself(mine, pools[name])
+
+
+def _asks_itself(listen: _Listen, pool: _Part) -> Iterator[Mistake]:
+    for place, server in pool.items("servers"):
+        written = server.get("address") if isinstance(server, dict) else server
+        try:
+            address = scalars.server_place(written, pool.document.folder)
+        except ValueError:
+            continue
+        if _reaches(address, listen.address):
+            below = ("servers", place, "address") if isinstance(server, dict) else ("servers", place)
+            where = listen.listener.document.where((*listen.listener.path, "listen", listen.place))
+            text = f"this is the listener {quoted(listen.listener.name)} itself, at {where}: it would ask itself without end"
+            yield pool.mistake(text, *below)
+
+
+def _reaches(server: Address, listen: Address) -> bool:
+    """Whether who connects to `server` certainly comes to `listen`."""
+    if server == listen or not (isinstance(server, InetAddress) and isinstance(listen, InetAddress)):
+        return server == listen
+    alike = (":" in server.host, server.port) == (":" in listen.host, listen.port)
+    return alike and _takes_all(listen) and server.is_literal and ipaddress.ip_address(server.host).is_loopback
 
 
 def _listens(listener: _Part) -> Iterator[_Listen]:

@@ -66,7 +66,8 @@ def parse(data: bytes) -> tuple[Tree, Reading]:
         _survey(text)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise NotYaml(_position(error.problem_mark or error.context_mark), _explained(error)) from error
+        position = _position(error.problem_mark or error.context_mark)
+        raise NotYaml(position, _explained(error, _at(text, position))) from error
     reader = _NodeReader()
     return (None if node is None else reader.read(node, ())), reader.reading
 
@@ -207,6 +208,14 @@ def _end_of(text: str) -> Position:
     return len(lines), len(lines[-1]) + 1
 
 
-def _explained(error: yaml.MarkedYAMLError) -> str:
+def _at(text: str, position: Position) -> str:
+    """The character there, if there is one."""
+    line, column = position
+    return _LINE_BREAK.split(text)[line - 1][column - 1 : column]
+
+
+def _explained(error: yaml.MarkedYAMLError, at: str) -> str:
+    if at == "\t":
+        return "a tab: write spaces in its place"
     context = f" ({error.context})" if error.context else ""
     return f"not valid YAML: {error.problem}{context}"

@@ -284,6 +284,47 @@ class Listening(ConfigTestCase):
         ]:
             self.assertEqual(2, len(self.load(tcp(first, second)).listeners))
 
+    def test_loop(self) -> None:
+        """A listener that is a server of its own pool would ask itself."""
+        for protocol, listen, server in [
+            ("tcp", "127.0.0.1:80", "127.0.0.1:80"),
+            ("http", "10.0.0.1:80", "10.0.0.1:80"),
+            ("udp", "'[2001:db8::1]:53'", "'[2001:DB8:0::1]:53'"),
+            ("tcp", "80", "127.9.9.9:80"),
+            ("udp", "'[::]:53'", "'[::1]:53'"),
+            ("tcp", "unix:/run/a", "unix:/run/b/../a"),
+        ]:
+            text = (
+                f"pools: {{a: {{servers: [10.0.0.9:9, {server}]}}}}\n"
+                f"listeners:\n  w: {{listen: {listen}, protocol: {protocol}, pool: a}}\n"
+            )
+            expected = 'this is the listener "w" itself, at lb.yaml:3:15: it would ask itself without end'
+            self.assertEqual([f"lb.yaml:1:35: pools.a.servers.1: {expected}"], self.mistakes(text))
+
+    def test_loop_of_routes(self) -> None:
+        """So would one of whose routes this is true; each place is told."""
+        text = (
+            "pools: {a: {servers: [10.0.0.9:9]}, b: {servers: [{address: 127.0.0.1:80, backup: true}, 10.0.0.9:9]}}\n"
+            "listeners:\n"
+            "  w: {protocol: http, listen: [81, 80], routes: [{path: /, pool: a}, {path: /b, pool: b}]}\n"
+        )
+        expected = 'this is the listener "w" itself, at lb.yaml:3:36: it would ask itself without end'
+        self.assertEqual([f"lb.yaml:1:61: pools.b.servers.0.address: {expected}"], self.mistakes(text))
+
+    def test_no_loop(self) -> None:
+        """Listeners that ask others are fine; so is whatever may not be itself: other ports, addresses, families, names."""
+        for first, second, servers in [
+            ("tcp, listen: 80", "http, listen: 81", ("127.0.0.1:81", "10.0.0.1:80")),
+            ("tcp, listen: 80", "tcp, listen: '[::]:80'", ("10.0.0.1:80", "'[2001:db8::1]:80'")),
+            ("tcp, listen: 80", "tcp, listen: 81", ("localhost:80", "'[::1]:80'")),
+            ("tcp, listen: 127.0.0.1:80", "tcp, listen: 81", ("127.0.0.2:80", "unix:/run/a")),
+        ]:
+            text = (
+                f"pools: {{a: {{servers: [{servers[0]}]}}, b: {{servers: [{servers[1]}]}}}}\nlisteners:\n"
+                f"  w: {{protocol: {first}, pool: a}}\n  x: {{protocol: {second}, pool: b}}\n"
+            )
+            self.assertEqual(2, len(self.load(text).listeners))
+
     def test_none(self) -> None:
         """A configuration without a listener would serve nothing."""
         message = "no listeners, nothing would be served"

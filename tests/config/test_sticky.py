@@ -144,6 +144,15 @@ class StickyTests(ConfigTestCase):
             self.sticky("type: learn, create: $remote_addr, lookup: $remote_addr", protocols="http tcp udp")
         )
 
+    def test_no_header(self) -> None:
+        """What learns when the header has come learns nothing where there is none."""
+        learn = "type: learn, create: $remote_addr, lookup: $remote_addr, header: true"
+        expected = "only HTTP answers have a head, and no listener of http uses this pool"
+        for protocols in ("tcp", "udp tcp"):
+            self.assertEqual(self.wrong(learn, protocols=protocols), [f"lb.yaml:4:71: sticky.header: {expected}"])
+        self.assertTrue(self.sticky(learn, protocols="http tcp"))
+        self.assertTrue(self.sticky(learn.replace("true", "false"), protocols="tcp"))
+
     def test_same_route(self) -> None:
         """Two servers of one pool cannot be told apart by one route."""
         servers = "{address: 'a:1', route: x}, {address: 'b:1', route: y}, {address: 'c:1', route: x}"

@@ -168,11 +168,25 @@ class Refused(SynchronousTestCase):
     def test_wrong_yaml(self) -> None:
         """What PyYAML says is handed on with the position."""
         for text, expected in [
-            (b"a:\n\tb: 1\n", "2:1: not valid YAML: "),
             (b"a: *x\n", "1:4: not valid YAML: "),
             (b"a: {b: 1\nc: 2\n", "2:2: not valid YAML: "),
         ]:
             self.assertEqual(expected, self.refused(text)[: len(expected)])
+
+    def test_tab(self) -> None:
+        """Nobody sees a tab: it is named, with its place; within text and comments it is fine."""
+        tab = "a tab: write spaces in its place"
+        for loader in {yaml._Loader, yaml._loader(yaml.yaml.SafeLoader)}:
+            with mock.patch.object(yaml, "_Loader", loader):
+                for text, place in [
+                    (b"a:\n\tb: 1\n", "2:1"),
+                    (b"a:\n  b:\n    - x\n\t- y\n", "4:1"),
+                    (b"a:\n  b: c\n  \td: e\n", "3:3"),
+                    ("\u00e9: b\r\nc:\r\n \te: f\r\n".encode(), "3:2"),
+                    (b"-\ta: b\n", "1:2"),
+                ]:
+                    self.assertEqual(self.refused(text), f"{place}: {tab}")
+                self.assertEqual(parse(b"a: b # c\td\ne: 'f\tg'\n")[0], {"a": "b", "e": "f\tg"})
 
     def test_alias_bomb(self) -> None:
         """Aliases of aliases are bounded, in lists and in merge keys."""
