@@ -7,6 +7,7 @@ import sys
 import click
 
 from pylb import __version__
+from pylb.config.machine import lacks
 from pylb.config.mistakes import ConfigError, Path
 from pylb.config.sources import Sources
 from pylb.model import Config, HttpListener, InetAddress, Listener
@@ -25,7 +26,10 @@ def main() -> None:
 @click.argument("file")
 @click.option("--resolve", is_flag=True, help="Also look up the names of all servers.")
 def check(file: str, resolve: bool) -> None:
-    """Say whether FILE is a configuration that pylb can serve, or else every mistake in it."""
+    """Say whether FILE is a configuration that pylb can serve, or else every mistake in it.
+
+    What it asks for and this machine lacks is said as well, and is no mistake.
+    """
     from pylb.config.build import build
 
     try:
@@ -39,6 +43,8 @@ def check(file: str, resolve: bool) -> None:
     click.echo(f"{file}: ok, {_summary(config)}")
     for listener in config.listeners.values():
         click.echo(f"  {_described(listener)}")
+    for lack in lacks(sources, config):
+        click.echo(f"{lack}", err=True)
 
 
 @main.command()

@@ -89,6 +89,48 @@ class Check(CheckTestCase):
             self.assertEqual(f"{self.folder}/{name}: cannot be read: {reason}\n", result.stderr)
 
 
+class Machine(CheckTestCase):
+    def test_lacks(self) -> None:
+        """What this machine has not is told on standard error, each at its place; the configuration is right."""
+        text = (
+            "access_log: {path: logs/access.log}\n"
+            "pools: {a: {servers: [10.0.0.1:80]}}\n"
+            "listeners:\n"
+            "  w: {protocol: tcp, listen: [127.0.0.1:8080, 192.0.2.1:80, unix:run/s], pool: a}\n"
+            "  u: {protocol: udp, listen: '[2001:db8::1]:53', pool: a}\n"
+        )
+        result = self.run_check(text)
+        self.assertEqual(
+            (0, "lb.yaml: ok, 1 pool, 1 server, 2 listeners"),
+            (result.exit_code, self.shown(result.stdout).splitlines()[0]),
+        )
+        none = "Cannot assign requested address on this machine"
+        self.assertEqual(
+            [
+                f'lb.yaml:1:20: access_log.path: there is no folder "{self.folder}/logs" on this machine',
+                f"lb.yaml:4:47: listeners.w.listen.1: cannot listen on 192.0.2.1:80: {none}",
+                f'lb.yaml:4:61: listeners.w.listen.2: there is no folder "{self.folder}/run" on this machine',
+                f"lb.yaml:5:30: listeners.u.listen: cannot listen on [2001:db8::1]:53: {none}",
+            ],
+            result.stderr.replace(f"{self.folder}/lb.yaml", "lb.yaml").splitlines(),
+        )
+
+    def test_has(self) -> None:
+        """An address that is in use here, perhaps by pylb, and low ports are no lack; nobody is disturbed."""
+        for name in ("logs", "run"):
+            Path(self.folder, name).mkdir()
+        with socket.socket() as used:
+            used.bind(("127.0.0.1", 0))
+            used.listen()
+            listen = f"['127.0.0.1:{used.getsockname()[1]}', 127.0.0.1:1, 80, '[::]:80', unix:run/s]"
+            for path in ("logs/access.log", "'-'"):
+                result = self.run_check(
+                    f"access_log: {{path: {path}}}\npools: {{a: {{servers: [10.0.0.1:80]}}}}\n"
+                    f"listeners: {{w: {{protocol: tcp, listen: {listen}, pool: a}}}}\n"
+                )
+                self.assertEqual((result.exit_code, result.stderr), (0, ""))
+
+
 class Resolve(CheckTestCase):
     def setUp(self) -> None:
         super().setUp()
