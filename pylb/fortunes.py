@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from pylb.balance.health import Change
 from pylb.balance.members import Members
@@ -73,3 +74,11 @@ class Fortunes:
             self._log.error("pool {pool} uses all, well or not: {reason}", pool=pool.name, reason=reason)
         else:
             self._log.info("pool {pool} uses those that are well again: {reason}", pool=pool.name, reason=reason)
+
+    def method_broke(self, pool: Members, error: Exception) -> None:
+        self._log.failure(
+            "pool {pool} refuses clients: its balancing method breaks ({refused} refused since the start)",
+            Failure(error),
+            pool=pool.name,
+            refused=pool.refused,
+        )

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import NoServerAvailable, make_pool
 from pylb.fortunes import Fortunes
-from pylb.model import InetAddress, PoolSpec, ServerSpec
+from pylb.model import Balance, InetAddress, PoolSpec, ServerSpec
 
 
 class FortunesTests(SynchronousTestCase):
@@ -118,3 +118,31 @@ class FortunesTests(SynchronousTestCase):
         [(level, line)] = [(level, line) for level, line in news if line.startswith("pool web is")]
         self.assertEqual(level, LogLevel.info)
         self.assertRegex(line, r"^pool web is usable again \(3 refused since the start\): 10.0.0.[12]:80 serves$")
+
+    def test_method_breaks(self):
+        """One traceback a minute, however many requests meet it, and how many were refused."""
+
+        class Broken:
+            def __init__(self, servers):
+                pass
+
+            def add(self, server):
+                pass
+
+            def choose(self, request, tried, now):
+                raise KeyError("nobody thought of that")
+
+        spec = replace(self.pool.spec, balance=Balance(method="mine:Broken", own=Broken))
+        self.pool = make_pool(spec, lambda: self.now, Fortunes())
+
+        def refused():
+            for _ in range(60):
+                self.now += 1.5
+                self.assertRaises(NoServerAvailable, self.pool.acquire)
+
+        lines = self.lines(refused)
+        self.assertEqual([level for level, _ in lines], [LogLevel.critical] * 2)
+        self.assertEqual([type(error.value) for error in self.flushLoggedErrors()], [KeyError] * 2)
+        for (_, line), refused_by_now in zip(lines, (1, 41), strict=True):
+            self.assertTrue(line.startswith("pool web refuses clients: its balancing method breaks"), line)
+            self.assertIn(f"{refused_by_now} refused since the start", line)

@@ -25,6 +25,9 @@ class PoolObserver(Protocol):
     def panic_changed(self, pool: Members, panics: bool, reason: str) -> None:
         """All servers are used, well or not, or no longer."""
 
+    def method_broke(self, pool: Members, error: Exception) -> None:
+        """The balancing method raised something instead of choosing; once a minute as long as it does."""
+
 
 class Unobserved:
     """The observer of a pool that nobody watches."""
@@ -34,3 +37,5 @@ class Unobserved:
     def pool_changed(self, pool: Members, usable: bool, reason: str) -> None: ...
 
     def panic_changed(self, pool: Members, panics: bool, reason: str) -> None: ...
+
+    def method_broke(self, pool: Members, error: Exception) -> None: ...

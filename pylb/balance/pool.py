@@ -27,6 +27,9 @@ from pylb.model import PoolSpec
 
 __all__ = ["NoServerAvailable", "Pool", "PoolObserver", "make_pool"]
 
+#: Seconds between two times at which it is told that a method breaks.
+_BROKEN_AGAIN = 60.0
+
 
 class NoServerAvailable(Exception):
     """No server of the pool can take this request now."""
@@ -48,6 +51,9 @@ class Pool(Members):
         #: Which server a session belongs to; None if none belongs to any.
         self.sticky = make_sticky(spec)
         self._strict = spec.sticky is not None and spec.sticky.strict
+        #: Whether the method is somebody's own, and when it may be told that it breaks.
+        self._is_own = spec.balance.own is not None
+        self._tell_broken = -inf
         self._refused_at = -inf
         self._refusing = False
         super().__init__(spec, servers, clock, observer, random or Random(), elsewhere, colleagues)
@@ -61,8 +67,8 @@ class Pool(Members):
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
         Raises NoServerAvailable when none is usable, or all that are were tried, or the one that the request belongs to
-        cannot serve and no other may.  The first is counted as refused, unless `after` has no verdict yet: its holder can
-        go on with it.
+        cannot serve and no other may, or the method breaks.  The first and the last are counted as refused, the first unless
+        `after` has no verdict yet: its holder can go on with it.
         """
         now = self._clock()
         if now > self._next_look:
@@ -76,7 +82,12 @@ class Pool(Members):
             if server is not None:
                 return self._give(server, tried, now)
             while tier.usable and (not tried or tier.offers(tried)):
-                server = tier.choose(request, tried, now)
+                try:
+                    server = tier.choose(request, tried, now)
+                    if self._is_own and server not in self._tier_of:
+                        raise TypeError(f"choose() returned {server!r}, which is no server of the pool")
+                except Exception as error:
+                    raise self._broken(error, now) from error
                 if self._colleagues is None or self._has_room(server, now):
                     return self._give(server, tried, now)
         raise self._refuse(now, after)
@@ -140,6 +151,13 @@ class Pool(Members):
             self._settle(lease.server, now)
         else:
             lease.epoch = NO_EPOCH
+
+    def _broken(self, error: Exception, now: float) -> NoServerAvailable:
+        self.refused += 1
+        if now >= self._tell_broken:
+            self._tell_broken = now + _BROKEN_AGAIN
+            self._observer.method_broke(self, error)
+        return NoServerAvailable(f"pool {self.name}: its balancing method breaks: {error!r}")
 
     def _refuse(self, now: float, after: Lease | None) -> NoServerAvailable:
         if any(tier.usable for tier in self._tiers):

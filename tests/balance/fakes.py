@@ -56,6 +56,9 @@ class Heard:
     def panic_changed(self, pool: Pool, panics: bool, reason: str) -> None:
         self.news.append(f"{pool.name} {'in panic' if panics else 'calm'}: {reason}")
 
+    def method_broke(self, pool: Pool, error: Exception) -> None:
+        self.news.append(f"{pool.name} broken: {error!r}")
+
 
 class Bench:
     """A pool on its own clock, driven by one-letter names."""

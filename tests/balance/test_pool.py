@@ -81,6 +81,39 @@ class OrderTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, Pool, spec, [make_server("a")], lambda: 0.0)
         self.assertRegex(str(error), "^balancing method mine:Broken cannot be made of a list of servers: TypeError: ")
 
+    def test_own_method_that_breaks(self) -> None:
+        """One that raises, or chooses nobody, serves nobody: it is counted, told once a minute, and nothing is held."""
+        answers: list[object] = []
+
+        class Broken:
+            def __init__(self, servers: object) -> None: ...
+
+            add = remove = __init__
+
+            def choose(self, request: object, tried: object, now: float) -> object:
+                if answers[0] is None or isinstance(answers[0], Server | list):
+                    return answers[0]
+                raise KeyError(answers[0])
+
+        bench = Bench(make_server("a"), make_server("b"), balance=Balance(method="mine:Broken", own=Broken))
+        [a, b] = bench.pool.servers
+        answers[:] = [a]
+        lease = bench.pool.acquire()
+        lease.failed("refused")
+        bench.clock.advance(1)
+        del bench.heard.news[:]
+        for wrong in ("x", None, [], make_server("c")):
+            answers[:] = [wrong]
+            for after in (None, lease):
+                self.assertRaises(NoServerAvailable, bench.pool.acquire, after=after)
+            bench.clock.advance(15)
+        self.assertEqual((a.active, b.active, bench.pool.refused, lease.judged), (1, 0, 8, True))
+        self.assertEqual(bench.heard.news, ["web broken: KeyError('x')"])
+        self.assertRaises(NoServerAvailable, bench.pool.acquire)
+        self.assertEqual(len(bench.heard.news), 2)
+        answers[:] = [b]
+        self.assertIs(bench.pool.acquire(after=lease).server, b)
+
 
 class BackupTests(SynchronousTestCase):
     """Backups serve when no primary is usable, and stop as soon as one is."""

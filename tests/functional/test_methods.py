@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 from collections import Counter
 from typing import Any
 
@@ -27,6 +29,12 @@ class Backwards:
     def choose(self, request, tried, now):
         return next(it for it in reversed(self.servers) if it in self.usable and it not in tried)
 """
+BROKEN = BACKWARDS.replace(
+    "    def choose(self, request, tried, now):",
+    """    def choose(self, request, tried, now):
+        if __import__("pathlib").Path(__file__).with_name("broken").exists():
+            raise KeyError("nobody thought of that")""",
+)
 
 
 class MethodsTests(Rig):
@@ -130,6 +138,32 @@ class MethodsTests(Rig):
         ]
         self.assertEqual(answers, [b"three"] * 3)
         await self.ends(program)
+
+    async def test_own_that_breaks(self) -> None:
+        """It costs the requests that meet it, not more, and one traceback."""
+        (self.folder / "backwards.py").write_text(BROKEN)
+        broken = self.folder / "broken"
+        broken.touch()
+        program = await self.serve("backwards:Backwards", "tcp", "udp", "http")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            asker.sendto(b"dropped", ("127.0.0.1", self.ports["udp"]))
+        where = TCP4ClientEndpoint(reactor, "127.0.0.1", self.ports["http"])
+        client = await connectProtocol(where, Peer())
+        for _ in range(2):
+            self.assertEqual(await ask_tcp(self.ports["tcp"], QUESTION), b"")
+            client.transport.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await until(lambda: re.search(rb"(?s)^HTTP/1.1 502 .+\r\n\r\n.+\n", client.heard))
+            client.heard.clear()
+        broken.unlink()
+        client.transport.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: client.heard.endswith(b"three"))
+        client.transport.loseConnection()
+        self.assertEqual((await ask_udp(self.ports["udp"], b"?")).split()[0], b"three")
+        self.assertEqual((await ask_tcp(self.ports["tcp"], QUESTION)).split()[-1], b"three")
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended(), 0)
+        self.assertEqual(len(re.findall("Traceback", program.said)), 1, program.said)
+        self.assertIn("pool p refuses clients: its balancing method breaks", program.said)
 
     async def hold(self) -> bytes:
         """Who answers over a TCP connection that stays open."""
