@@ -37,6 +37,7 @@ setup(
             "httptools>=0.7",
             "websockets>=14",
             "dnspython>=2.7",
+            "grpcio-health-checking>=1.70",
             "setuptools>=70.1",  # a test builds a wheel, without the network
         ],
         "lint": ["ruff>=0.9", "mypy>=1.15", "mypy-zope>=1.0", "types-PyYAML"],

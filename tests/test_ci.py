@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.functional.real import PACKAGES
 
 RUN = Path(__file__).resolve().parents[1] / ".ci" / "run"
 
@@ -20,14 +23,28 @@ exit 99
 """
 
 
-class CountTests(SynchronousTestCase):
+#: What .ci/run calls, or finds to be there already.
+TOOLS = ["bash", "dirname", "env", "git", "grep", "id", "mktemp", "openssl", "rm", "sh", "tail", "tee", "timeout"]
+
+#: Stands in for whatever changes the system: says how it was called.
+NOTED = """#!/bin/sh
+echo "${0##*/} $*"
+"""
+
+
+class CiTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
-        make = self.folder / "make"
-        make.write_text(MAKE)
-        make.chmod(0o755)
+        self.program("make", MAKE)
 
+    def program(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+class CountTests(CiTestCase):
     def last_lines(self, said: str, test: int = 0, lint: int = 0, lines: int = 1) -> tuple[str, int]:
         """The end of what .ci/run says, and its exit status."""
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
@@ -71,3 +88,20 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(
             self.last_lines("PASSED (successes=4)", lint=2, lines=2), ("make lint failed\n4 passed, 0 failed", 1)
         )
+
+
+class PackagesTests(CiTestCase):
+    def test_servers(self) -> None:
+        """In CI no test is skipped for want of a server: what is missing, and nothing else, is installed."""
+        for tool in TOOLS:
+            (self.folder / tool).symlink_to(shutil.which(tool))
+        for program in ("apt-get", "install"):
+            self.program(program, NOTED)
+        self.program("python3", "#!/bin/sh\n")
+        self.program("sudo", '#!/bin/sh\n"$@"\n')
+        environment = {"PATH": str(self.folder), "SAID": "PASSED (successes=1)", "TEST": "0", "LINT": "0", "CI": "true"}
+        done = subprocess.run([RUN], env=environment, capture_output=True, text=True, timeout=60)
+        packages = " ".join(PACKAGES.values())
+        said = f"apt-get update -q\napt-get install -qy --no-install-recommends {packages}\n"
+        self.assertIn(said, done.stdout)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))

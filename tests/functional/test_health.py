@@ -13,7 +13,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.backends import dead_address, until
-from tests.functional.rig import Rig, all_at_once, ask_http, free_port
+from tests.functional.checked import CheckedRig
+from tests.functional.rig import all_at_once, ask_http, free_port
 
 INTERVAL = "50ms"
 
@@ -48,7 +49,7 @@ class Silent(ClientFactory):
     protocol = Protocol
 
 
-class HealthTestCase(Rig):
+class HealthTestCase(CheckedRig):
     WORKERS = 1
 
     async def begin(self, count: int = 3, **check):
@@ -62,13 +63,6 @@ class HealthTestCase(Rig):
             pools={"p": {"servers": [server.address for server in self.servers], "health_check": health_check}},
             listeners={"web": {"protocol": "http", "listen": f"127.0.0.1:{self.port}", "pool": "p"}},
         )
-
-    def changes(self, server) -> list[str]:
-        """What the log says of a server, in order."""
-        return re.findall(rf"pool p: {re.escape(server.address)} is (\S+): ", self.program.said)
-
-    async def changed(self, server, *changes: str) -> None:
-        await until(lambda: self.changes(server) == list(changes))
 
     async def clients(self, count: int = 60) -> None:
         """Several at once, every one of whom is served well."""

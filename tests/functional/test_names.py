@@ -8,13 +8,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.names import dns
-from twisted.names.authority import FileAuthority
-from twisted.names.common import ResolverBase
 from twisted.names.server import DNSServerFactory
 from twisted.web.server import Site
 
 from tests.backends import Peer, until
 from tests.functional.rig import NamedPage, Program, Rig, ask_http, free_port
+from tests.functional.zone import Zone
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
 APP = b"app.test"
@@ -26,23 +25,6 @@ NO_SERVERS = """
 import functools, pylb.proxy.resolve
 pylb.proxy.resolve.nameservers = functools.partial(pylb.proxy.resolve.nameservers, "/dev/null")
 """
-
-
-class Zone(FileAuthority):
-    """The zone "test", whose records a test changes."""
-
-    def __init__(self) -> None:
-        ResolverBase.__init__(self)
-        start = dns.Record_SOA(mname=b"ns.test", rname=b"admin.test", minimum=1, ttl=1)
-        self.soa = (b"test", start)
-        self.records: dict[bytes, list[Any]] = {b"test": [start]}
-
-    def has(self, name: bytes, *hosts: str) -> None:
-        self.records[name] = [dns.Record_A(host, ttl=1) for host in hosts]
-
-    def offers(self, *targets: tuple[int, int, int, bytes]) -> None:
-        """The servers of the service: priority, weight, port and name."""
-        self.records[SERVICE] = [dns.Record_SRV(*target, ttl=1) for target in targets]
 
 
 class NamesTests(Rig):
@@ -137,7 +119,7 @@ class NamesTests(Rig):
         """Ports are the records'; the second priority serves when the first does not."""
         first, second = self.http("first"), self.http("second")
         self.zone.has(b"n.test", "127.0.0.1")
-        self.zone.offers((10, 1, first.number, b"n.test"), (20, 1, second.number, b"n.test"))
+        self.zone.offers(SERVICE, (10, 1, first.number, b"n.test"), (20, 1, second.number, b"n.test"))
         program = await self.follow({"address": "app.test", "service": "http"})
         self.assertEqual(await self.who(), {"first"})
         await first.kill()
