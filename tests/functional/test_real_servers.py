@@ -48,7 +48,15 @@ class RealServersTestCase(CheckedRig):
         self.assertEqual(answers, {server.name for server in servers})
 
     async def every_trouble(self, wrong: str, gone: str) -> None:
-        """One server hangs, answers wrongly and is killed, and is well again after each; `wrong` and `gone` are reasons."""
+        """What befalls one server is told, once; `wrong` and `gone` are reasons."""
+        first, second = self.servers
+        await self.troubles()
+        await self.ends(self.program)
+        self.assertEqual([why for state, why in self.log(first) if state == "unhealthy"], [LATE, wrong, gone])
+        self.assertEqual((self.changes(first), self.changes(second)), (["unhealthy", "healthy"] * 3, []))
+
+    async def troubles(self) -> None:
+        """One server hangs, answers wrongly and is killed, and is well again after each."""
         first, second = self.servers
         changes: list[str] = []
         for happens, ends in (
@@ -65,9 +73,6 @@ class RealServersTestCase(CheckedRig):
             changes.append("healthy")
             await self.changed(first, *changes)
         await self.served_by(first, second)
-        await self.ends(self.program)
-        self.assertEqual([why for state, why in self.log(first) if state == "unhealthy"], [LATE, wrong, gone])
-        self.assertEqual((self.changes(first), self.changes(second)), (changes, []))
 
 
 class RedisTests(RealServersTestCase):
@@ -155,6 +160,8 @@ class GrpcTests(RealServersTestCase):
 
 
 class HttpTests(RealServersTestCase):
+    PAGE = {"type": "http", "uri": "/health"}
+
     async def ask(self) -> str:
         status, name = await ask_http(self.port, "/name")
         self.assertEqual(status, 200)
@@ -162,5 +169,21 @@ class HttpTests(RealServersTestCase):
 
     async def test_every_trouble(self) -> None:
         """A server that lacks the page of its health is not well, though others are there."""
-        await self.begin(WebServer, {"type": "http", "uri": "/health"}, protocol="http")
+        await self.begin(WebServer, self.PAGE, protocol="http")
         await self.every_trouble(wrong="status 404", gone=REFUSED)
+
+    async def test_no_client_notices(self) -> None:
+        """Nor those who ask a server that hangs or is gone before that is found out: the other one answers them."""
+        await self.begin(WebServer, self.PAGE, protocol="http", read_timeout="1s", next_upstream=["error", "timeout"])
+        self.over, self.served = False, 0
+        clients = all_at_once(self.asks_on() for _ in range(2))
+        await self.troubles()
+        self.over = True
+        await clients
+        self.assertGreater(self.served, 10)
+        await self.ends(self.program)
+
+    async def asks_on(self) -> None:
+        while not self.over:
+            await self.ask()
+            self.served += 1
