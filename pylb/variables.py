@@ -55,6 +55,7 @@ VARIABLES = frozenset(
         "upstream_bytes_sent",
         "upstream_connect_time",
         "upstream_header_time",
+        "upstream_queue_time",
         "upstream_status",
     }
 )

@@ -40,6 +40,8 @@ class Lease:
         server.active += 1
         server.held[0] += 1
         server.picked += 1
+        if tried:
+            pool.retries += 1
         if self.waits:
             server.waiting += 1
             server.began += now
@@ -47,18 +49,23 @@ class Lease:
     def succeeded(self) -> None:
         """The server did what it was asked."""
         if not self.judged and not self._released:
-            self.judged = True
+            self._judge()
             if self.server.health.fails:
                 self._pool.succeeded(self)
 
     def failed(self, reason: str) -> None:
         """The server did not; `reason` is for the log."""
         if not self.judged and not self._released:
-            self.judged = True
+            self._judge()
             self.server.failures += 1
             if self.waits:
                 self._wait_no_more()  # However soon an answer came that counts as a failure, it is no quick one.
             self._pool.failed(self, reason)
+
+    def _judge(self) -> None:
+        self.judged = True
+        if self.tried:
+            self._pool.retries -= 1
 
     def timed(self, moment: str) -> None:
         """The moment that a metric names has come (see `pylb.model.Balance`).
@@ -92,6 +99,8 @@ class Lease:
         server = self.server
         server.active -= 1
         server.held[0] -= 1
+        if self.tried and not self.judged:
+            self._pool.retries -= 1
         if self.waits:
             self._wait_no_more()
         if server.health.retry_at is not None and not self.judged:

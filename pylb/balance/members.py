@@ -21,6 +21,7 @@ from pylb.balance.lease import Lease
 from pylb.balance.methods import Elsewhere, Tools
 from pylb.balance.news import PoolObserver, Unobserved
 from pylb.balance.outliers import Outliers
+from pylb.balance.queue import Queue
 from pylb.balance.request import compile_key, network
 from pylb.balance.returns import Returns
 from pylb.balance.server import Checked, Server, Switch
@@ -53,6 +54,8 @@ class Members:
         self.servers: list[Server] = []
         #: Requests, connections and datagrams that came to a pool without a usable server.
         self.refused = 0
+        #: Those that wait for one; None if nobody does.
+        self.queue = Queue(spec.queue) if spec.queue is not None else None
         #: The time that the methods want to hear of; nothing if none.
         self.metric = ""
         #: Whether the methods want to know of each change of load.
@@ -260,6 +263,8 @@ class Members:
         tier = self._tier_of.get(server)
         if tier is not None:
             tier.refresh(server, now)
+        if self.queue:
+            self.queue.tell()
 
     def _spares(self, server: Server) -> bool:
         """Whether failures do not take the server out, because too few would be left."""
@@ -312,7 +317,7 @@ class Members:
         tier = self._tier_of.get(server)
         if tier is not None:
             tier.count(server)
-            tier.refresh(server, now)
+        self._refresh(server, now)
         due = server.health.retry_at
         if due is not None and now <= due:
             self._returns.expect(server, due)

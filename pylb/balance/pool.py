@@ -19,6 +19,7 @@ from pylb.balance.lease import Lease
 from pylb.balance.members import Members
 from pylb.balance.methods import Elsewhere, at_once
 from pylb.balance.news import PoolObserver
+from pylb.balance.queue import Place
 from pylb.balance.request import Request
 from pylb.balance.server import Server
 from pylb.balance.sticky import make_sticky
@@ -32,7 +33,14 @@ _BROKEN_AGAIN = 60.0
 
 
 class NoServerAvailable(Exception):
-    """No server of the pool can take this request now."""
+    """No server of the pool can take this request now.
+
+    `may_wait`: one could later, and there is room in the queue.
+    """
+
+    def __init__(self, reason: str, may_wait: bool = False) -> None:
+        super().__init__(reason)
+        self.may_wait = may_wait
 
 
 class Pool(Members):
@@ -54,6 +62,11 @@ class Pool(Members):
         #: Whether the method is somebody's own, and when it may be told that it breaks.
         self._is_own = spec.balance.own is not None
         self._tell_broken = -inf
+        #: Leases of those that had tried other servers before, without a verdict yet.
+        self.retries = 0
+        #: Connections that are being made.
+        self.pending = 0
+        self._limits_retries = spec.max_retries > 0 or spec.retry_budget is not None
         self._refused_at = -inf
         self._refusing = False
         super().__init__(spec, servers, clock, observer, random or Random(), elsewhere, colleagues)
@@ -63,20 +76,27 @@ class Pool(Members):
         if self.sticky is not None:
             self.sticky.use(self.servers)
 
-    def acquire(self, request: Request | None = None, after: Lease | None = None) -> Lease:
+    def acquire(self, request: Request | None = None, after: Lease | None = None, *, first: bool = False) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
         Raises NoServerAvailable when none is usable, or all that are were tried, or the one that the request belongs to
-        cannot serve and no other may, or the method breaks.  The first and the last are counted as refused, the first unless
-        `after` has no verdict yet: its holder can go on with it.
+        cannot serve and no other may, or others wait for one, or no more retries are allowed, or the method breaks.  The
+        first and the last are counted as refused, the first unless `after` has no verdict yet: its holder can go on with it;
+        or there is room in the queue.  Those who wait there go before others; `first` is for them.
         """
         now = self._clock()
         if now > self._next_look:
             self._look(now)
-        tried = () if after is None else (*after.tried, after.server)
+        tried: tuple[Server, ...] = ()
+        if after is not None:
+            tried = (*after.tried, after.server)
+            if self._limits_retries and not self._may_retry():
+                raise NoServerAvailable(f"pool {self.name}: {self.retries} retries are under way already")
+        elif self.queue and not first and not self._strict:
+            raise self._refuse(now, None, first)
         bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
         if bound and self._strict:
-            return self._give(self._own(bound, tried, now), tried, now)
+            return self._give(self._own(bound, tried, now, first), tried, now)
         for tier in self._tiers:
             server = self._bound(bound, tier, tried, now) if bound else None
             if server is not None:
@@ -90,21 +110,48 @@ class Pool(Members):
                     raise self._broken(error, now) from error
                 if self._colleagues is None or self._has_room(server, now):
                     return self._give(server, tried, now)
-        raise self._refuse(now, after)
+        raise self._refuse(now, after, first)
+
+    def serve_waiting(self) -> None:
+        """Give those that wait their leases, as far as there are servers for them."""
+        assert self.queue is not None
+        for place in self.queue.in_order():
+            try:
+                lease = self.acquire(place.waiter, first=True)
+            except NoServerAvailable:
+                if self._strict:
+                    continue  # It waits for its own server, and the next one may belong to another.
+                break
+            self.queue.leave(place)
+            place.waiter.served(lease)
+
+    def wait_ends(self, place: Place) -> NoServerAvailable:
+        """Somebody has waited for too long."""
+        assert self.queue is not None
+        self.queue.leave(place)
+        self.queue.timeouts += 1
+        return self._turn_away(self._clock())
+
+    def next_change(self) -> float | None:
+        """In how many seconds time alone may bring a server back; None if it never does."""
+        return None if self._next_look == inf else max(0.0, self._next_look - self._clock())
 
     def _bound(self, bound: Collection[Server], tier: Tier, tried: Collection[Server], now: float) -> Server | None:
         """The first of `bound` that is of this tier and can serve."""
         mine = [server for server in bound if server.spec.backup is tier.backup]
         return self._first_of(mine, tried, now)
 
-    def _own(self, bound: Collection[Server], tried: Collection[Server], now: float) -> Server:
+    def _own(self, bound: Collection[Server], tried: Collection[Server], now: float, waits: bool) -> Server:
         """The first of `bound` that can serve, backup or not; nobody else will do."""
         server = self._first_of(bound, tried, now)
         if server is not None:
             return server
-        self.refused += not tried
         states = ", ".join(f"{server.name} {server.state(now)}" for server in bound)
-        raise NoServerAvailable(f"pool {self.name}: the session's own server {states}")
+        reason = f"pool {self.name}: the session's own server {states}"
+        if waits or (not tried and self._has_place()):
+            raise NoServerAvailable(reason, may_wait=True)
+        self.refused += not tried
+        raise NoServerAvailable(reason)
 
     def _first_of(self, bound: Iterable[Server], tried: Collection[Server], now: float) -> Server | None:
         for server in bound:
@@ -159,11 +206,16 @@ class Pool(Members):
             self._observer.method_broke(self, error)
         return NoServerAvailable(f"pool {self.name}: its balancing method breaks: {error!r}")
 
-    def _refuse(self, now: float, after: Lease | None) -> NoServerAvailable:
-        if any(tier.usable for tier in self._tiers):
+    def _refuse(self, now: float, after: Lease | None, waits: bool) -> NoServerAvailable:
+        if waits or (after is None and self._has_place()):
+            return NoServerAvailable(f"pool {self.name}: no server is to be had now", may_wait=True)
+        if after is not None and any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
         if after is not None and not after.judged:
             return NoServerAvailable(f"pool {self.name}: no other server is usable")
+        return self._turn_away(now)
+
+    def _turn_away(self, now: float) -> NoServerAvailable:
         self.refused += 1
         self._refused_at = now
         reason = "no usable server: " + ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])
@@ -171,6 +223,20 @@ class Pool(Members):
             self._refusing = True
             self._observer.pool_changed(self, False, reason)
         return NoServerAvailable(f"pool {self.name}: {reason}")
+
+    def _has_place(self) -> bool:
+        """Whether one more may wait; if there is a queue, and it is full, one has been too many."""
+        if self.queue is None:
+            return False
+        self.queue.overflows += self.queue.full
+        return not self.queue.full
+
+    def _may_retry(self) -> bool:
+        budget = self.spec.retry_budget
+        if budget is None:
+            return self.retries < self.spec.max_retries
+        active = sum(server.held[0] for server in self.servers)
+        return self.retries < max(budget.min_retries, active * budget.percent // 100)
 
     def bind(self, request: Request, server: Server) -> bool:
         """The session of `request` belongs to `server` from now on; whether that is news."""

@@ -29,6 +29,18 @@ _LARGEST_RING = 50_000
 _NO_SLOW_START = {"hash": "key", "ip_hash": "address", "maglev": "key", "first": "order"}
 
 
+#: What a protocol has nothing for.
+_LACKS = {
+    "tcp": {"fail_on": "has no answers to judge", "hedge": "has no requests that could be sent twice"},
+    "udp": {
+        "fail_on": "has no answers to judge",
+        "hedge": "has no requests that could be sent twice",
+        "max_pending": "makes no connections",
+        "queue": "has no connections that could wait",
+    },
+}
+
+
 class _Part(NamedTuple):
     """A pool or a listener as written; `keys` is empty if it is no mapping."""
 
@@ -101,6 +113,7 @@ def _about_pool(pool: _Part) -> Iterator[Mistake]:
     yield from _about_slow_start(pool)
     yield from _about_ring(pool)
     yield from _about_outliers(pool)
+    yield from _about_retries(pool)
     yield from _about_checks(pool)
     yield from _same_route(pool)
     tls = pool.keys.get("tls")
@@ -120,6 +133,12 @@ def _about_outliers(pool: _Part) -> Iterator[Mistake]:
         for key in ("max_fails", "fail_timeout"):
             if isinstance(server, dict) and key in server:
                 yield pool.mistake(text, "servers", place, key, at_key=True)
+
+
+def _about_retries(pool: _Part) -> Iterator[Mistake]:
+    """One limit or the other."""
+    if "retry_budget" in pool.keys and "max_retries" in pool.keys:
+        yield pool.mistake('"retry_budget" takes the place of max_retries: leave one out', "max_retries", at_key=True)
 
 
 def _about_ring(pool: _Part) -> Iterator[Mistake]:
@@ -231,14 +250,15 @@ def _protocols(listeners: Iterable[_Part]) -> Mapping[str, set[str]]:
 
 
 def _about_keys(pools: Iterable[_Part], users: Mapping[str, set[str]]) -> Iterator[Mistake]:
-    """The key of a hash must be made of what every protocol has that uses the pool."""
+    """Keys must be made of what every protocol has that uses the pool."""
     for pool in pools:
-        key = _of_balance(pool, "key")
-        if not isinstance(key, str) or check_key(key):
-            continue
-        for protocol in sorted(users[pool.name]):
-            if mistake := check_key(key, protocol):
-                yield pool.mistake(mistake, "balance", "key")
+        for below in (("balance", "key"), ("queue", "priority")):
+            key = _below(pool, *below)
+            if not isinstance(key, str) or check_key(key):
+                continue
+            for protocol in sorted(users[pool.name]):
+                if mistake := check_key(key, protocol):
+                    yield pool.mistake(mistake, *below)
 
 
 def _about_metrics(
@@ -246,13 +266,13 @@ def _about_metrics(
 ) -> Iterator[Mistake]:
     """The moment must come with every protocol that uses the pool."""
     for pool in pools:
-        metric = _of_balance(pool, "metric")
+        metric = _below(pool, "balance", "metric")
         for protocol in sorted(users[pool.name]):
             known = MOMENTS[protocol]
             if metric not in known and any(metric in moments for moments in MOMENTS.values()):
                 text = f"{protocol} has no moment {quoted(metric)}, and a listener of {protocol} uses this pool"
                 yield pool.mistake(f"{text} (it has {' and '.join(known)})", "balance", "metric")
-    by_last_byte = {pool.name for pool in pools if _of_balance(pool, "metric") == "last_byte"}
+    by_last_byte = {pool.name for pool in pools if _below(pool, "balance", "metric") == "last_byte"}
     for listener in listeners:
         name = listener.keys.get("pool")
         if listener.keys.get("protocol") == "udp" and str(name) in by_last_byte and not listener.keys.get("responses"):
@@ -263,10 +283,11 @@ def _about_metrics(
 
 
 def _about_failures(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
+    """What is not for every protocol must not be set where one that lacks it uses the pool."""
     for protocol in protocols:
-        if "fail_on" in pool.keys and protocol != "http":
-            text = f"{protocol} has no answers to judge, and a listener of {protocol} uses this pool"
-            yield pool.mistake(text, "fail_on", at_key=True)
+        for key in _LACKS.get(protocol, {}).keys() & pool.keys.keys():
+            text = f"{protocol} {_LACKS[protocol][key]}, and a listener of {protocol} uses this pool"
+            yield pool.mistake(text, key, at_key=True)
 
 
 def _about_sessions(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
@@ -289,9 +310,9 @@ def _about_sessions(pool: _Part, protocols: list[str]) -> Iterator[Mistake]:
                     yield pool.mistake(f"{mistake}, and a listener of {protocol} uses this pool", "sticky", key, place)
 
 
-def _of_balance(pool: _Part, key: str) -> object:
-    balance = pool.keys.get("balance")
-    return balance.get(key) if isinstance(balance, dict) else None
+def _below(pool: _Part, part: str, key: str) -> object:
+    mapping = pool.keys.get(part)
+    return mapping.get(key) if isinstance(mapping, dict) else None
 
 
 def _pools_of(listener: _Part) -> Iterator[str]:

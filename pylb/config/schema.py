@@ -52,6 +52,7 @@ from pylb.config.fields import (
     or_one,
 )
 from pylb.config.form import Form
+from pylb.config.limits import QueueForm, RetryBudgetForm
 from pylb.config.servers import ResolverForm, ServerForm, long_form
 from pylb.config.sticky import StickyForm
 from pylb.words import quoted
@@ -125,13 +126,17 @@ class PoolForm(Form):
     keepalive: KeepaliveForm = UNSET
     tls: UpstreamTLSForm = UNSET
     health_check: Annotated[Filled[CheckForm], or_one(CheckForm)] = UNSET
-    queue: NotYet = UNSET
     sticky: StickyForm = UNSET
     fail_on: FailOn = UNSET
     failure_window: FailureWindow = UNSET
     outlier: OutlierForm = UNSET
     last_usable: LastUsable = UNSET
     panic_threshold: Percent = UNSET
+    queue: QueueForm = UNSET
+    max_pending: Count = UNSET
+    max_retries: Count = UNSET
+    retry_budget: RetryBudgetForm = UNSET
+    hedge: Duration = UNSET
 
 
 class CertificateForm(Form):

@@ -17,6 +17,8 @@ __all__ = [
     "Keepalive",
     "Outlier",
     "PoolSpec",
+    "Queue",
+    "RetryBudget",
     "ServerSpec",
     "SuccessRate",
     "UpstreamTLS",
@@ -133,6 +135,24 @@ class Outlier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Who finds no server that can take it now waits, if fewer than `size` do, for `timeout` at most."""
+
+    size: int
+    timeout: float = 60.0
+    #: Text with nginx's variables in it, which make a whole number: the lowest is first.
+    priority: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudget:
+    """The retries under way are at most so many percent of all that is, or `min_retries`."""
+
+    percent: int = 20
+    min_retries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """Servers and how to choose among them."""
 
@@ -153,3 +173,11 @@ class PoolSpec:
     last_usable: Literal["eject", "keep"] = "eject"
     #: Percent of the servers, below which all are used, well or not; 0 is never.
     panic_threshold: int = 0
+    queue: Queue | None = None
+    #: At most so many retries are under way at once; 0 is any number.
+    max_retries: int = 0
+    retry_budget: RetryBudget | None = None
+    #: At most so many connections are being made at once; 0 is any number.
+    max_pending: int = 0
+    #: Seconds after which an idempotent request without an answer is sent to another server too (HTTP); 0 is never.
+    hedge: float = 0.0

@@ -72,6 +72,7 @@ class Record:
         "listener",
         "pool",
         "protocol",
+        "queue_time",
         "remote_addr",
         "remote_port",
         "started",
@@ -98,6 +99,8 @@ class Record:
         self.pool = pool
         self.tries: list[Try] = []
         self.status = 0
+        #: Seconds that were spent in a pool's queue; None: it did not wait there.
+        self.queue_time: float | None = None
         self.bytes_received = self.bytes_sent = 0
         self.upstream_bytes_received = self.upstream_bytes_sent = 0
         self.asked: Asked = NOTHING

@@ -141,6 +141,7 @@ _OF_RECORD = {
     "time_local": "m.time_local",
     "upstream_bytes_received": "r.upstream_bytes_received",
     "upstream_bytes_sent": "r.upstream_bytes_sent",
+    "upstream_queue_time": _time_of("r.queue_time"),
 }
 
 #: The variables of a try `t`; those of several stand one after the other.
@@ -178,6 +179,7 @@ _JSON = {
     "upstream_bytes_received": "r.upstream_bytes_received",
     "upstream_bytes_sent": "r.upstream_bytes_sent",
     "request_time": _ELAPSED,
+    "queue_time": _time_of("r.queue_time", "null"),
     "tries": f'"[" + ",".join([{_json_object(_JSON_TRY)} for t in r.tries]) + "]"',
 }
 _HTTP_JSON = _JSON | {

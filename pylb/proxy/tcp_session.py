@@ -245,8 +245,7 @@ class Session(Attempts):
 
     def _finish(self) -> None:
         self._deadline.end()
-        if self.lease is not None:
-            self.stop()
+        self.stop()
         self.record.status = self.record.status or 499
         self._factory.access_log.write(self.record)
         # Last: when pylb stops, the log is closed after the last connection.

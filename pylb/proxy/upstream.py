@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pylb.balance.lease import Lease
 from pylb.balance.pool import NoServerAvailable, Pool
+from pylb.balance.queue import Place
 from pylb.balance.server import Server
 from pylb.proxy.connections import set_options
 from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import Dial, ServerSide, UpstreamError
+from pylb.proxy.waiting import attend
 
 if TYPE_CHECKING:
     from pylb.proxy.accesslog import Record
@@ -55,6 +57,9 @@ class Upstream:
     clock: Callable[[], float]
     tls: ClientTLS | None = None
 
+    def __post_init__(self) -> None:
+        attend(self.pool, self.reactor)
+
     @cached_property
     def blamed(self) -> frozenset[str]:
         """What counts as a server's failure where nothing came, or no answer."""
@@ -70,7 +75,7 @@ class Upstream:
 class Attempts:
     """One client's search for a server.  Whoever searches inherits from this, and says what it asks and what follows."""
 
-    __slots__ = ("_deadline", "_dial", "_started", "_upstream", "lease", "record")
+    __slots__ = ("_deadline", "_dial", "_place", "_started", "_upstream", "lease", "record")
 
     def __init__(self, upstream: Upstream, record: Record) -> None:
         """Every try is noted in `record`."""
@@ -79,6 +84,8 @@ class Attempts:
         self.record = record
         self._upstream = upstream
         self._dial: Dial | None = None
+        #: In the pool's queue, while it waits there.
+        self._place: Place | None = None
         self._deadline: Deadline | None = None
 
     # What the client says.
@@ -124,10 +131,29 @@ class Attempts:
         try:
             lease = self._upstream.pool.acquire(self)
         except NoServerAvailable as error:
-            self.unreachable(error)
+            if error.may_wait:
+                self._line_up()
+            else:
+                self.unreachable(error)
         else:
             self._started = lease.picked
             self._use(lease)
+
+    def _line_up(self) -> None:
+        """Stand in the pool's queue."""
+        queue = self._upstream.pool.queue
+        assert queue is not None
+        self._place = queue.join(self, self._upstream.clock())
+        self.hurry(queue.spec.timeout)
+
+    def served(self, lease: Lease) -> None:
+        """The queue's: it is our turn."""
+        place, self._place = self._place, None
+        assert place is not None
+        self.relax()
+        self.record.queue_time = lease.picked - place.since
+        self._started = lease.picked
+        self._use(lease)
 
     def again(self, failure: str | None = None) -> bool:
         """Leave the present server and try another.
@@ -160,6 +186,8 @@ class Attempts:
         """The client needs no server any more: give up connecting and release the lease."""
         if self._dial is not None:
             self._hang_up(self._dial)
+        if self._place is not None:
+            self._leave()
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.release()
@@ -175,28 +203,49 @@ class Attempts:
             attempt.connect_time = 0.0
             self.connected(idle)
 
+    def _leave(self) -> None:
+        """Wait no more."""
+        place, self._place = self._place, None
+        queue = self._upstream.pool.queue
+        assert place is not None and queue is not None
+        self.relax()
+        queue.leave(place)
+
     def _hang_up(self, dial: Dial) -> None:
         """Give up connecting."""
-        self._dial = None
-        self.relax()
+        self._dialled()
         dial.stop()
+
+    def _dialled(self) -> None:
+        """It is known what comes of the dial."""
+        self._dial = None
+        self._upstream.pool.pending -= 1
+        self.relax()
 
     def _connect(self, server: Server) -> None:
         upstream = self._upstream
+        pool = upstream.pool
+        if 0 < pool.spec.max_pending <= pool.pending:
+            self._missed(UpstreamError(f"{pool.pending} connections are being made already", ours=True))
+            return
+        pool.pending += 1
         self.hurry(upstream.limits.connect_timeout)
         self._dial = Dial(self, server, upstream.reactor, upstream.tls)
         self._dial.start()
 
     def late(self) -> None:
-        """The server did not take the connection in time."""
-        if self._dial is not None:
+        """There was no server in time, or it did not take the connection in time."""
+        if self._place is not None:
+            place, self._place = self._place, None
+            self.relax()
+            self.unreachable(self._upstream.pool.wait_ends(place))
+        elif self._dial is not None:
             self._hang_up(self._dial)
-            self.missed(UpstreamError("timed out while connecting", timed_out=True))
+            self._missed(UpstreamError("timed out while connecting", timed_out=True))
 
     def reached(self, protocol: ServerSide) -> None:
         """The dial's: the server is there."""
-        self._dial = None
-        self.relax()
+        self._dialled()
         attempt, limits = self.record.tries[-1], self._upstream.limits
         attempt.connect_time = self._upstream.clock() - attempt.started
         set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
@@ -204,8 +253,10 @@ class Attempts:
 
     def missed(self, error: UpstreamError) -> None:
         """The dial's: the server is not there."""
-        self._dial = None
-        self.relax()
+        self._dialled()
+        self._missed(error)
+
+    def _missed(self, error: UpstreamError) -> None:
         self.record.tries[-1].status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
             kind = "timeout" if error.timed_out else "error"

@@ -90,7 +90,7 @@ class Example(ConfigTestCase):
 
     def _default(self, match: re.Match[str]) -> str:
         others = (
-            "access_log|balance|certificates|fail_on|max_sessions|min_version|mode|resolver|route|sticky|tls"
+            "access_log|balance|certificates|fail_on|max_sessions|min_version|mode|queue|resolver|retry_budget|route|sticky|tls"
             "|trusted_proxies"
         )
         cookie = "domain|expires|httponly|name|path|refresh|samesite|secret|secure|strict|type"

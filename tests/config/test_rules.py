@@ -50,6 +50,44 @@ class Pools(ConfigTestCase):
         )
         self.assertEqual(frozenset({"http_5xx"}), self.load(text % "http").pools["a"].fail_on)
 
+    def test_what_a_protocol_lacks(self) -> None:
+        """Who cannot wait, nor be sent twice, nor makes connections is not in such a pool."""
+        text = (
+            "pools: {a: {servers: [10.0.0.1:80], queue: {size: 1}, max_pending: 1, hedge: 1s, max_retries: 1}}\n"
+            "listeners: {t: {protocol: %s, listen: 1, pool: a}}\n"
+        )
+        self.load(text % "http")
+        told = [mistake.split(": ", 2)[1:] for mistake in self.mistakes(text % "tcp")]
+        uses = "and a listener of {} uses this pool"
+        self.assertEqual(
+            [["pools.a.hedge", f"tcp has no requests that could be sent twice, {uses.format('tcp')}"]], told
+        )
+        told = [mistake.split(": ", 2)[1:] for mistake in self.mistakes(text % "udp")]
+        expected = [
+            ["pools.a.queue", f"udp has no connections that could wait, {uses.format('udp')}"],
+            ["pools.a.max_pending", f"udp makes no connections, {uses.format('udp')}"],
+            ["pools.a.hedge", f"udp has no requests that could be sent twice, {uses.format('udp')}"],
+        ]
+        self.assertEqual(expected, told)
+
+    def test_retries_in_one_way(self) -> None:
+        text = (
+            "pools: {a: {servers: [10.0.0.1:80], max_retries: 1, retry_budget: {}}}\n"
+            "listeners: {t: {protocol: tcp, listen: 1, pool: a}}\n"
+        )
+        wrong = '"retry_budget" takes the place of max_retries: leave one out'
+        self.assertEqual([f"lb.yaml:1:37: pools.a.max_retries: {wrong}"], self.mistakes(text))
+
+    def test_priority(self) -> None:
+        """It is made of what all protocols have that use the pool."""
+        text = (
+            "pools: {a: {servers: [10.0.0.1:80], queue: {size: 1, priority: $http_x}}}\n"
+            "listeners: {t: {protocol: %s, listen: 1, pool: a}}\n"
+        )
+        self.load(text % "http")
+        expected = ['lb.yaml:1:64: pools.a.queue.priority: tcp has no "$http_x"']
+        self.assertEqual(expected, self.mistakes(text % "tcp"))
+
     def test_outliers_alone(self) -> None:
         """Failures are counted in one way."""
         text = (

@@ -169,7 +169,8 @@ class StreamCase(TestCase):
         factory = tls.over(self.factory, reactor) if tls else self.factory
         self.address = await self.listen(factory, where, self.network)
 
-    def make_factory(self, *servers, upstream_tls=None, time=reactor, sticky=None, **asked) -> TcpFactory:
+    def make_factory(self, *servers, upstream_tls=None, time=reactor, pool=None, **asked) -> TcpFactory:
+        """`asked` is of the listener's specification, `pool` of the pool's."""
         specs = [server if isinstance(server, ServerSpec) else self.spec(server) for server in servers]
         spec = TcpListener(name="t", listen=(), pool="web", **asked)
         limits = Limits(
@@ -181,7 +182,7 @@ class StreamCase(TestCase):
             keepalive=spec.socket_keepalive,
         )
         self.heard = Heard()
-        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs), sticky=sticky), time.seconds, self.heard)
+        self.pool = make_pool(PoolSpec(name="web", servers=tuple(specs), **(pool or {})), time.seconds, self.heard)
         upstream = Upstream(self.network, self.pool, limits, reactor.seconds, upstream_tls)
         return TcpFactory(spec, upstream, time, time.seconds, self.connections, self.records)
 

@@ -52,6 +52,7 @@ def http_record() -> Record:
     answered = record.tried("10.0.0.2:80")
     answered.status, answered.connect_time, answered.header_time = 200, 0.0005, 0.0109
     record.status, record.bytes_received, record.bytes_sent = 200, 78, 5316
+    record.queue_time = 0.2509
     return record
 
 
@@ -155,6 +156,7 @@ class TemplateTests(_InUtc):
             "upstream_bytes_sent": "0",
             "upstream_connect_time": "0.001, 0.000",
             "upstream_header_time": "-, 0.010",
+            "upstream_queue_time": "0.250",
             "upstream_status": "-, 200",
         }
         self.assertEqual({name: self.line(f"${name}", http_record()) for name in VARIABLES}, values)
@@ -207,6 +209,7 @@ class JsonTests(_InUtc):
                 ("upstream_bytes_received", 0),
                 ("upstream_bytes_sent", 0),
                 ("request_time", 1.5),
+                ("queue_time", 0.25),
                 (
                     "tries",
                     [
@@ -241,6 +244,7 @@ class JsonTests(_InUtc):
                 "upstream_bytes_received": 0,
                 "upstream_bytes_sent": 0,
                 "request_time": 1.5,
+                "queue_time": None,
                 "tries": [],
             },
         )

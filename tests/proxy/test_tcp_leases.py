@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
-from pylb.model import InetAddress, PoolSpec, ServerSpec, TcpListener
+from pylb.model import InetAddress, PoolSpec, Queue, ServerSpec, TcpListener
 from pylb.proxy.connections import Connections
 from pylb.proxy.tcp import TcpFactory
 from pylb.proxy.upstream import Limits, Upstream
@@ -21,7 +21,8 @@ from tests.fakes import FakeReactor, FakeTransport, Records
 class Bench:
     """A listener with three servers, one of them a backup, on a network that does what it is told."""
 
-    def __init__(self, half_close: bool) -> None:
+    def __init__(self, half_close: bool, queue: int = 0, max_pending: int = 0) -> None:
+        """`queue` is its size."""
         self.reactor = FakeReactor()
         self.records = Records()
         self.connections = Connections()
@@ -31,7 +32,13 @@ class Bench:
             for n in (1, 2, 3)
         )
         seconds = self.reactor.seconds
-        self.pool = Pool(PoolSpec(name="web", servers=servers), map(Server, servers), seconds)
+        pool = PoolSpec(
+            name="web",
+            servers=servers,
+            queue=Queue(size=queue, timeout=5.0) if queue else None,
+            max_pending=max_pending,
+        )
+        self.pool = Pool(pool, map(Server, servers), seconds)
         spec = TcpListener(name="t", listen=(), pool="web", half_close=half_close, timeout=20)
         upstream = Upstream(self.reactor, self.pool, Limits(connect_timeout=3), seconds)
         self.factory = TcpFactory(spec, upstream, self.reactor, seconds, self.connections, self.records)
@@ -122,31 +129,33 @@ EVENTS: list[Callable[[Bench, int], None]] = [
 ]
 
 
+BENCHES = st.builds(Bench, st.booleans(), st.sampled_from([0, 1, 3]), st.sampled_from([0, 2]))
+
+
 class LeaseTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
-    @given(st.booleans(), st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=60))
-    def test_no_order_leaks(self, half_close: bool, schedule: list) -> None:
+    @given(BENCHES, st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=60))
+    def test_no_order_leaks(self, bench: Bench, schedule: list) -> None:
         """At any time there are no more leases than connections, and none is left when the clients are gone."""
-        bench = Bench(half_close)
         for event, which in schedule:
             event(bench, which)
             self.assertLessEqual(bench.leases, len(bench.connections))
+            self.assertEqual(bench.pool.pending, len(bench.reactor.pending))
         for client in bench.clients:
             if client.takes_events:
                 client.lose()
         for _ in range(20):
             bench.settle()
             bench.wait(20)
-        self.assertEqual((bench.leases, len(bench.connections)), (0, 0))
+        self.assertEqual((bench.leases, len(bench.connections), len(bench.pool.queue or ())), (0, 0, 0))
         self.assertEqual(bench.reactor.getDelayedCalls(), [])
         self.assertEqual(len(bench.records), len(bench.clients))
         self.assertEqual(bench.open(), [])
 
     @settings(max_examples=100, deadline=None)
-    @given(st.booleans(), st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=40))
-    def test_time_ends_everything(self, half_close: bool, schedule: list) -> None:
+    @given(BENCHES, st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=40))
+    def test_time_ends_everything(self, bench: Bench, schedule: list) -> None:
         """When nobody does anything any more, time alone brings every connection to its end."""
-        bench = Bench(half_close)
         for event, which in schedule:
             event(bench, which)
         for _ in range(20):

@@ -33,7 +33,7 @@ class TcpSessions(StreamCase):
 class LearnTests(TcpSessions):
     async def serve(self, *servers, **asked) -> None:
         self.time = Clock()
-        await self.proxy(*servers, time=self.time, sticky=StickyLearn(**BY_ADDRESS, timeout=60.0, **asked))
+        await self.proxy(*servers, time=self.time, pool={"sticky": StickyLearn(**BY_ADDRESS, timeout=60.0, **asked)})
 
     async def test_stays(self) -> None:
         """A client comes to the server that it had, until it has not come for the timeout."""
@@ -89,7 +89,7 @@ class RouteTests(TcpSessions):
         """Any variable of a connection may name the server."""
         one, two = await self.named("1", "2")
         servers = [ServerSpec(address=one.address, route="x"), ServerSpec(address=two.address, route="127.0.0.1")]
-        await self.proxy(*servers, sticky=StickyRoute(variables=("$ssl_server_name", "$server_addr")))
+        await self.proxy(*servers, pool={"sticky": StickyRoute(variables=("$ssl_server_name", "$server_addr"))})
         self.assertEqual(await self.answers(3), "222")
 
 
@@ -98,7 +98,7 @@ class TLSTests(TLSCase, TcpSessions):
         """The name that a client asks for is the route; without one its session is new."""
         one, two = await self.named("1", "2")
         servers = [ServerSpec(address=one.address, route="a.test"), ServerSpec(address=two.address, route="b.test")]
-        await self.proxy(*servers, sticky=StickyRoute(variables=("$ssl_server_name",)), tls=self.server_tls())
+        await self.proxy(*servers, pool={"sticky": StickyRoute(variables=("$ssl_server_name",))}, tls=self.server_tls())
         heard = [await self.answers(tls=Careless(name)) for name in ("b.test", "b.test", "a.test", "b.test")]
         self.assertEqual("".join(heard), "2212")
         self.assertEqual(await self.answers(2, tls=Careless("c.test")), "12")
@@ -107,7 +107,9 @@ class TLSTests(TLSCase, TcpSessions):
         """A client that resumes its TLS 1.2 session gets its server again; others are balanced."""
         backends = [await self.backend(greeting(name.encode())) for name in ("1", "2")]
         variables = ("$ssl_session_id",)
-        await self.proxy(*backends, sticky=StickyLearn(create=variables, lookup=variables), tls=self.server_tls())
+        await self.proxy(
+            *backends, pool={"sticky": StickyLearn(create=variables, lookup=variables)}, tls=self.server_tls()
+        )
         first = Resuming(None, TLS1_2_VERSION)
         heard = await self.hello(first)
         for _ in range(3):

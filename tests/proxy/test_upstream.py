@@ -64,9 +64,10 @@ class UpstreamCase(SynchronousTestCase):
     def attempts(self, names: str, **limits: object) -> Search:
         return self.attempts_at(*(spec(name, backup=name.isupper()) for name in names), **limits)
 
-    def attempts_at(self, *specs: ServerSpec, **limits: object) -> Search:
+    def attempts_at(self, *specs: ServerSpec, max_pending: int = 0, **limits: object) -> Search:
         servers = [Server(spec) for spec in specs]
-        self.pool = Pool(PoolSpec(name="web", servers=specs), servers, self.reactor.seconds)
+        pool = PoolSpec(name="web", servers=specs, max_pending=max_pending)
+        self.pool = Pool(pool, servers, self.reactor.seconds)
         upstream = Upstream(self.reactor, self.pool, Limits(**limits), self.reactor.seconds)
         return Search(self, upstream)
 
@@ -81,6 +82,7 @@ class UpstreamCase(SynchronousTestCase):
         return {server.name[0]: server.active for server in self.pool.servers}
 
     def assert_nothing_left(self) -> None:
+        self.assertEqual(self.pool.pending, 0)
         self.assertEqual(sum(self.active.values()), 0)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.reactor.pending, [])
@@ -218,6 +220,61 @@ class RetryTests(UpstreamCase):
         attempts.start()
         self.refuse_all(ConnectBindError(errno.EMFILE, "too many"))
         self.assertIsNotNone(self.pool.servers[0].health.retry_at)
+        self.assert_nothing_left()
+
+
+class PendingTests(UpstreamCase):
+    """No more than `max_pending` connections are being made at once, of all who use the pool."""
+
+    def test_one_too_many(self) -> None:
+        """It ends at once, and no server is blamed."""
+        first = self.attempts("ab", max_pending=1)
+        first.start()
+        second = Search(self, first._upstream)
+        second.start()
+        self.assertEqual([str(error) for error in self.failed], ["1 connections are being made already"])
+        self.assertEqual([error.ours for error in self.failed], [True])
+        self.assertEqual(([server.failures for server in self.pool.servers], self.active), ([0, 0], {"a": 1, "b": 0}))
+        self.assertEqual(len(self.reactor.dialled), 1)
+        first.stop()
+        self.assert_nothing_left()
+
+    def test_room_again(self) -> None:
+        """However a connection is made or not, it leaves room."""
+        attempts = self.attempts("a", max_pending=1)
+        ends = {
+            "made": lambda: self.reactor.pending[0].accept(),
+            "refused": lambda: self.reactor.pending[0].refuse(ConnectBindError(errno.EMFILE, "")),
+            "late": lambda: self.reactor.advance(3.0),
+            "given up": lambda: None,
+        }
+        for what, end in ends.items():
+            attempts = Search(self, attempts._upstream)
+            attempts.start()
+            self.assertEqual(self.pool.pending, 1, what)
+            end()
+            attempts.stop()
+            self.assert_nothing_left()
+
+    def test_kept_connections(self) -> None:
+        """They are there already."""
+        first = self.attempts("ab", max_pending=1)
+        first.start()
+        second = Search(self, first._upstream)
+        second.idle = Side()
+        second.start()
+        self.assertEqual((self.connected, self.failed), ([second.idle], []))
+        first.stop()
+        second.stop()
+
+    def test_elsewhere(self) -> None:
+        """Who tries another server takes the room of the first try."""
+        attempts = self.attempts("ab", max_pending=1)
+        attempts.start()
+        self.reactor.pending[0].refuse()
+        self.reactor.pending[0].accept()
+        self.assertEqual((len(self.connected), self.failed), (1, []))
+        attempts.stop()
         self.assert_nothing_left()
 
 

@@ -173,7 +173,7 @@ async def drop(peers):
 
 
 class Rig:
-    """A listener in front of some backends.  Options are HttpListener's, or those named here."""
+    """A listener in front of some backends.  Options are HttpListener's, in `pool` PoolSpec's, or those named here."""
 
     def __init__(
         self,
@@ -188,12 +188,15 @@ class Rig:
         tls=None,
         sticky=None,
         fail_on=None,
+        pool=None,
         **options,
     ):
         self.time = SteppedReactor(getattr(test, "network", reactor))
         servers = servers or [ServerSpec(address=backend.address) for backend in backends]
         keepalive = keepalive or Keepalive()
-        spec = PoolSpec(name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive, fail_on=fail_on)
+        spec = PoolSpec(
+            name="p", servers=tuple(servers), sticky=sticky, keepalive=keepalive, fail_on=fail_on, **(pool or {})
+        )
         clock = self.time.seconds
         self.pool = make_pool(spec, clock)
         listener = HttpListener(name="web", listen=(), routes=routes or (Route(path="/", pool="p"),), **options)
