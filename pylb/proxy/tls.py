@@ -28,6 +28,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ITransport,
 )
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,7 +37,7 @@ from pylb.balance.server import Server
 from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, UpstreamTLS
 from pylb.proxy.identity import Identity, ServerConnection, verify
-from pylb.proxy.tls_stream import TLSStream
+from pylb.proxy.tls_stream import IMeetsPlain, TLSStream, begins_tls
 from pylb.proxy.transport import Address, IStreamFactory
 
 if TYPE_CHECKING:
@@ -189,8 +190,12 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     Their `readConnectionLost` is called once the peer has ended its side: by a close_notify as soon as that is read, where
     Twisted first flushes and, while a producer is paused, may never come to tell; or by merely closing, which Twisted
-    tells as it tells a reset.  What is left for `connectionLost` to tell as a loss is one.
+    tells as it tells a reset.  What is left for `connectionLost` to tell as a loss is one.  A protocol that is an
+    IMeetsPlain has the transport below if the peer does not speak TLS.
     """
+
+    #: Whether the peer speaks TLS; None before it has spoken.
+    _is_plain: bool | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
         # A read and a full buffer of ciphertext, and what OpenSSL holds, are not to exceed what plain connections hold.
@@ -198,11 +203,26 @@ class TLSTransport(TLSMemoryBIOProtocol):
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._is_plain is None:
+            self._is_plain = not begins_tls(data) and IMeetsPlain.providedBy(self.wrappedProtocol)
+            if self._is_plain:
+                self._step_aside()
+        if self._is_plain:
+            self.wrappedProtocol.dataReceived(data)
+            return
         super().dataReceived(data)
         if self.getHandle().get_shutdown() & SSL.RECEIVED_SHUTDOWN:
             self._ended()
 
+    def _step_aside(self) -> None:
+        self.unregisterProducer()
+        self.wrappedProtocol.transport = self.transport
+        self.wrappedProtocol.spoke_plainly()
+
     def connectionLost(self, reason: Failure) -> None:
+        if self._is_plain:
+            ProtocolWrapper.connectionLost(self, reason)
+            return
         # If it is disconnecting it is we who close, perhaps over what was not TLS.
         if reason.check(ConnectionDone) and not self.transport.disconnecting:
             self._ended()

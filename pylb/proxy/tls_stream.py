@@ -12,10 +12,12 @@ OpenSSL reads and writes the socket itself, where Twisted hands every byte throu
 - To close is to send what is queued, then our own word, and to wait for the peer's end, whatever that looks like.  What it
   still sends is dropped.
 - Whatever goes wrong costs this connection alone, and is the reason that its protocol hears.
+- A peer that begins with what is no TLS can be answered without: a protocol that is an IMeetsPlain then has a plain stream.
 """
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IProtocol, ISSLTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from pylb.proxy.identity import ServerConnection
 from pylb.proxy.poller import DONE
@@ -34,7 +36,7 @@ from pylb.proxy.transport import Address, Stream
 if TYPE_CHECKING:
     from pylb.proxy.streams import Streams
 
-__all__ = ["TLSStream"]
+__all__ = ["IMeetsPlain", "TLSStream", "begins_tls"]
 
 #: The most that a record holds (RFC 8446, 5.1).
 _RECORD = 16 * 1024
@@ -42,6 +44,20 @@ _RECORD = 16 * 1024
 _WITHOUT_A_WORD = -1
 #: A context that can do nothing.
 _EMPTY = SSL.Context(SSL.TLS_METHOD)
+#: The type of the record that begins a handshake (RFC 8446, 5.1), and the bit that SSL 2 begins with, which nginx looks at.
+_HANDSHAKE, _SSL2 = 0x16, 0x80
+
+
+class IMeetsPlain(Interface):
+    """A protocol that has something to say to a peer that does not speak TLS although it should."""
+
+    def spoke_plainly() -> None:
+        """From now on `transport` is a plain one, and what comes is what the peer said."""
+
+
+def begins_tls(data: bytes) -> bool:
+    """Whether the first of these bytes may begin a handshake."""
+    return data[0] == _HANDSHAKE or bool(data[0] & _SSL2)
 
 
 @implementer(ISSLTransport)
@@ -51,6 +67,8 @@ class TLSStream(Stream):
     bufferSize = 2 * _RECORD
     #: The handshake is over.
     _ready = False
+    #: Something has come.
+    _heard = False
     #: We have said that we end.
     _parted = False
     #: Reading waits until the socket takes something.
@@ -88,7 +106,10 @@ class TLSStream(Stream):
 
     def doRead(self) -> Exception | None:
         if not self._ready:
-            return self._shake_hands()
+            if not self._is_plain():
+                return self._shake_hands()
+            self._become_plain()
+            return None
         if self._write_waits:
             self._write_waits = False
             self.startWriting()
@@ -123,6 +144,22 @@ class TLSStream(Stream):
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
         return None
+
+    def _is_plain(self) -> bool:
+        """Whether the first byte shows that the peer does not speak TLS, and the protocol wants to know."""
+        if self._heard or not IMeetsPlain.providedBy(self.protocol):
+            return False
+        try:
+            first = self.socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False  # OpenSSL will see it, too
+        self._heard = True
+        return bool(first) and not begins_tls(first)
+
+    def _become_plain(self) -> None:
+        # Nobody has spoken over it yet, and all that Stream knows is there.
+        self.__class__ = Stream
+        self.protocol.spoke_plainly()
 
     def _refusal(self, error: SSL.Error) -> Exception:
         """Why there is no handshake."""

@@ -28,8 +28,8 @@ from pylb.proxy.identity import RESUMED, CertificateRefused
 from pylb.proxy.poller import can_poll
 from pylb.proxy.streams import Streams
 from pylb.proxy.tls import ClientTLS, ServerTLS
-from pylb.proxy.tls_stream import TLSStream
-from pylb.proxy.transport import make_stream
+from pylb.proxy.tls_stream import IMeetsPlain, TLSStream
+from pylb.proxy.transport import Stream, make_stream
 from tests.proxy.test_poller import Reactor
 from tests.proxy.test_transport import MUCH, PEER, Notes, Producer
 
@@ -244,6 +244,28 @@ class HandshakeTests(OneTLSStream):
         """What is no TLS is refused with OpenSSL's reason."""
         self.peer.send(b"GET / HTTP/1.1\r\n\r\n")
         self.assertEqual(self.turn(), [SSL.Error])
+
+    def test_plain(self) -> None:
+        """A protocol that meets plain peers has a plain stream, with all that came; what begins as TLS goes to OpenSSL."""
+
+        @implementer(IMeetsPlain)
+        class Meets(Notes):
+            def spoke_plainly(self) -> None:
+                self.heard.append(type(self.transport))
+                self.transport.write(b"no TLS")
+
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b"\n"):
+            self.kind = Meets
+            self.connect()
+            self.peer.send(said)
+            self.assertEqual(self.turn(2), [Stream, said])
+            self.assertEqual(self.peer.recv(MUCH), b"no TLS")
+            self.stream.abortConnection()
+            self.turn()
+        for said in (RUBBISH.replace(b"\x17", b"\x16", 1), b"\x80\x2e\x01\x00\x02" + bytes(40)):
+            self.connect()
+            self.peer.send(said)
+            self.assertEqual(self.turn(2), [SSL.Error])
 
     def test_leaves(self) -> None:
         """A peer that leaves, however it does, is lost."""

@@ -4,6 +4,7 @@
 - Every wait has an end: for a head as a whole, for the next piece of a body, for the client to read, for its next request.
 - A connection that ends while the client may still be sending is closed in two steps: our end first, and the rest only
   when the client has seen it or some seconds are over.  Closing at once would reset it and destroy the answer.
+- Who does not speak TLS where it should is told so, and a handshake that fails has its line in the access log.
 - A client that leaves, or half-closes, while it waits for an answer has given up: the request ends with 499.  One that
   half-closes gets what has been written for it.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -23,8 +25,9 @@ from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
 from pylb.proxy.http.head import BadHead
 from pylb.proxy.http.reader import RequestReader
-from pylb.proxy.http.request import ClientRequest, refuse
+from pylb.proxy.http.request import ClientRequest, note_silence, refuse
 from pylb.proxy.http.tunnel import Tunnel
+from pylb.proxy.tls_stream import IMeetsPlain
 
 if TYPE_CHECKING:
     from pylb.proxy.http.ask import Ask
@@ -36,12 +39,14 @@ __all__ = ["ClientConnection"]
 AHEAD = 4096
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IMeetsPlain, IPushProducer)
 class ClientConnection(Protocol):
     """Faces one client; towards its transport, the producer of the answers."""
 
     #: There whenever a protocol is called, which Twisted's type cannot say.
     transport: Any
+    #: Over TLS: there was a handshake.
+    _secured = False
 
     def __init__(self, factory: HttpFactory) -> None:
         self.factory = factory
@@ -74,6 +79,13 @@ class ClientConnection(Protocol):
         self._deadline.set(factory.spec.client_header_timeout)
         factory.connections.add(self)
 
+    def handshakeCompleted(self) -> None:
+        self._secured = True
+
+    def spoke_plainly(self) -> None:
+        """The client speaks HTTP, it seems, and was to speak TLS."""
+        self._refuse(400, why=b"this port speaks TLS")
+
     def dataReceived(self, data: bytes) -> None:
         ask = self.factory.known.get(data) if self._idle and not self._closing else None
         if ask is not None:
@@ -105,6 +117,8 @@ class ClientConnection(Protocol):
             self._tunnel.client_lost()
         if self._request is not None:
             self._request.client_left()
+        if isinstance(reason.value, SSL.Error) and not self._secured:
+            note_silence(self)
         self.factory.connections.remove(self)
 
     def pauseProducing(self) -> None:
@@ -260,8 +274,8 @@ class ClientConnection(Protocol):
 
     # How it ends.
 
-    def _refuse(self, status: int, ask: Ask | None = None) -> None:
-        if refuse(self, status, ask):
+    def _refuse(self, status: int, ask: Ask | None = None, why: bytes = b"") -> None:
+        if refuse(self, status, ask, why):
             self.finished(keep=True)
         else:
             self._close_in_two_steps()
@@ -270,7 +284,7 @@ class ClientConnection(Protocol):
         if self._closing or self._blocked:
             self.transport.abortConnection()
         elif self._awaits_body:
-            self._request.refuse(408)
+            self._request.break_off(408)
         elif self._request is not None:
             pass  # It was set for something that is over: the client has nothing to do until it is answered.
         elif self._reader.begun:

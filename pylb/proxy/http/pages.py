@@ -1,6 +1,6 @@
 """What does pylb answer when no server's answer can be passed on?
 
-A status, one line of plain text, and nothing about the inside.  The reason goes into the log.
+A status, one line of plain text, and nothing about the inside.  Only what a client can mend it is told.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PHRASES = {
 }
 
 
-def page_body(status: int) -> bytes:
+def page_body(status: int, why: bytes = b"") -> bytes:
     """The line of text."""
-    return b"%d %b\n" % (status, _PHRASES[status])
+    return b"%d %b%b%b\n" % (status, _PHRASES[status], b": " * bool(why), why)
 
 
-def page(status: int, *, close: bool, method: bytes = b"") -> bytes:
+def page(status: int, *, close: bool, method: bytes = b"", why: bytes = b"") -> bytes:
     """A whole answer.  `method` is the request's, if that was understood: HEAD gets no body."""
-    body = page_body(status)
+    body = page_body(status, why)
     lines = [
         b"HTTP/1.1 %d %b" % (status, _PHRASES[status]),
         b"Date: " + formatdate(usegmt=True).encode("ascii"),

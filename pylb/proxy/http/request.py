@@ -24,23 +24,33 @@ from pylb.proxy.variables import stream_variable
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection
 
-__all__ = ["ClientRequest", "refuse"]
+__all__ = ["ClientRequest", "note_silence", "refuse"]
 
 
-def refuse(connection: ClientConnection, status: int, ask: Ask | None = None) -> bool:
+def refuse(connection: ClientConnection, status: int, ask: Ask | None = None, why: bytes = b"") -> bool:
     """Answer what no server is asked, because it is no request or nobody serves it; whether the connection may live on."""
     factory = connection.factory
-    record = Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
+    record = _record(connection)
     keep, method = False, b""
     if ask is not None:
         record.asked, record.bytes_received = ask.head, ask.head.size
         keep = ask.head.minor == 1 and not ask.framing and factory.may_keep(ask.head)
         method = ask.head.method
-    data = page(status, close=not keep, method=method)
+    data = page(status, close=not keep, method=method, why=why)
     record.status, record.bytes_sent = status, len(data)
     connection.transport.write(data)
     factory.access_log.write(record)
     return keep
+
+
+def note_silence(connection: ClientConnection) -> None:
+    """A client has its line in the access log that could be answered nothing."""
+    connection.factory.access_log.write(_record(connection))
+
+
+def _record(connection: ClientConnection) -> Record:
+    factory = connection.factory
+    return Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
 
 
 class ClientRequest(Exchange):
@@ -76,12 +86,12 @@ class ClientRequest(Exchange):
         try:
             payload = body.feed(data)
         except BadHead as bad:
-            self.refuse(bad.status)
+            self.break_off(bad.status)
             return b""
         self.record.bytes_received += len(data) - len(body.rest)
         self._body_size += len(payload)
         if 0 < self._connection.factory.spec.client_max_body_size < self._body_size:
-            self.refuse(413)
+            self.break_off(413)
             return b""
         if payload:
             self.body(payload)
@@ -111,7 +121,7 @@ class ClientRequest(Exchange):
         if self._body is not None:
             self._end_body()
 
-    def refuse(self, status: int) -> None:
+    def break_off(self, status: int) -> None:
         """The request cannot go on, by the client's fault."""
         self.abandon()
         if self.answer is not None:

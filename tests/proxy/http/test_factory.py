@@ -130,6 +130,33 @@ class TLSTests(TestCase):
         await settled(lambda: rig.log.records)
         self.assertEqual(rig.log.statuses, [499])
 
+    async def test_plain_http(self):
+        """Who speaks no TLS is told so in plain HTTP, however much it sends, and the connection ends in order."""
+        rig = self.front(Backend(self))
+        for request in (GET, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000, b"\r"):
+            client = await rig.ask(request)
+            answer = await client.all()
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 Bad Request\r\n"), answer)
+            self.assertTrue(answer.endswith(b"\r\n\r\n400 Bad Request: this port speaks TLS\n"), answer)
+            self.assertFalse(client.was_reset)
+        self.assertEqual(rig.log.statuses, [400] * 3)
+        self.assertEqual([record.bytes_sent for record in rig.log.records], [len(answer)] * 3)
+
+    async def test_no_handshake(self):
+        """A handshake that fails, by either side's word, has a line with status 0; who leaves without a word has none."""
+        rig = self.front(Backend(self))
+        where = TCP4ClientEndpoint(reactor, "127.0.0.1", rig.port.getHost().port)
+        silent = await rig.connect()
+        silent.close()
+        rubbish = await rig.ask(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
+        rubbish.send(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
+        await rubbish.lost
+        stranger = Peer()
+        await connectProtocol(wrapClientTLS(optionsForClientTLS("localhost"), where), stranger)
+        await stranger.lost
+        await settled(lambda: len(rig.log.records) == 2 and not len(rig.connections))
+        self.assertEqual([(record.status, record.bytes_sent) for record in rig.log.records], [(0, 0)] * 2)
+
     async def behind(self, answer, **tls):
         """A rig whose server speaks TLS."""
         backend = Backend(self, answer)
