@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pylb.proxy.streams import Streams
-from pylb.proxy.transport import Address, address_of, make_stream
+from pylb.proxy.transport import address_of, make_stream
 
 __all__ = ["StreamPort", "UnixPort"]
 
@@ -94,7 +94,7 @@ class StreamPort(tcp.Port):
     def _let_in(self, sock: Any, where: Any) -> None:
         transport: Any = None
         try:
-            transport = self._transport(sock, where, address_of(self.addressFamily, where))
+            transport = self._transport(sock, where)
             transport.protocol.makeConnection(transport)
         except Exception:
             _log.failure("{name} cannot serve a client", name=self.name)
@@ -103,14 +103,14 @@ class StreamPort(tcp.Port):
             else:
                 transport.connectionLost(Failure())
 
-    def _transport(self, sock: Any, where: Any, peer: Address) -> tcp.Connection:
+    def _transport(self, sock: Any, where: Any) -> tcp.Connection:
         if isinstance(self.reactor, Streams):
-            stream = make_stream(self.factory, sock, self.reactor, peer)
+            stream = make_stream(self.factory, sock, self.reactor, where)
             stream.inherits = True
             self.reactor.addReader(stream)
             return stream
         self.sessionno += 1
-        protocol: Any = self.factory.buildProtocol(peer)
+        protocol: Any = self.factory.buildProtocol(address_of(where))
         return self.transport(sock, protocol, where, self, self.sessionno, self.reactor)
 
     def _run_short(self, error: OSError) -> None:

@@ -26,6 +26,9 @@ _INTERNET = (IPv4Address, IPv6Address)
 
 def peer_of(transport: ITransport) -> tuple[str, int | None]:
     """The address and port of whoever is at the other end; ("unix:", None) for a Unix socket."""
+    where = getattr(transport, "where", None)  # a stream's
+    if isinstance(where, tuple) and len(where) == 2:
+        return where
     peer = transport.getPeer()
     if isinstance(peer, _INTERNET):
         return peer.host, peer.port
@@ -40,7 +43,8 @@ def set_options(transport: Any, *, nodelay: bool, keepalive: bool) -> None:
     if getattr(transport, "inherits", False):
         return
     # Interfaces do not tell: Twisted's Unix transports claim to be TCP, and its TLS over TCP does not.
-    if isinstance(transport.getPeer(), _INTERNET) and hasattr(transport, "setTcpNoDelay"):
+    internet = isinstance(getattr(transport, "where", None), tuple) or isinstance(transport.getPeer(), _INTERNET)
+    if internet and hasattr(transport, "setTcpNoDelay"):
         if nodelay:
             transport.setTcpNoDelay(True)
         if keepalive:

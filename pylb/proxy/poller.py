@@ -63,12 +63,17 @@ class Poller:
         self._handing_out = False
         self._afterwards: list[tuple[Any, Callable[[], object]]] = []
 
-    def forget(self, descriptor: Any) -> None:
-        """Watch it no more."""
+    def forget(self, descriptor: Any, closes: bool = False) -> None:
+        """Watch it no more.  If it `closes` now the kernel does so by itself.
+
+        Not before its last copy is closed, such as that of a child until it is another program: who gets the number may be
+        asked to read in vain until then.
+        """
         fd = descriptor.fileno()
         if self._wanted.pop(fd, 0):
             del self._watched[fd]
-            self._epoll.unregister(fd)
+            if not closes:
+                self._epoll.unregister(fd)
             if not self._watched:
                 self._close()
 

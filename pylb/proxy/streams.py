@@ -9,10 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from functools import lru_cache
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import UserError, getConnectError
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.internet.main import CONNECTION_LOST
@@ -21,7 +19,7 @@ from zope.interface import implementer
 
 from pylb.proxy.pipes import Pipe, Pipes
 from pylb.proxy.poller import Poller, can_poll
-from pylb.proxy.transport import Address, Stream, make_stream
+from pylb.proxy.transport import Stream, make_stream
 
 __all__ = ["Streams", "streams"]
 
@@ -46,13 +44,13 @@ class Streams(Poller):
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = None) -> Connecting:
         """Connect to a literal address."""
         if ":" not in host:
-            return Connecting(self, socket.AF_INET, (host, port), _ipv4(host, port), factory)
+            return Connecting(self, socket.AF_INET, (host, port), factory)
         where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
-        return Connecting(self, socket.AF_INET6, where, IPv6Address("TCP", host, port), factory)
+        return Connecting(self, socket.AF_INET6, where, factory)
 
     def connectUNIX(self, path: str, factory: Any, timeout: float | None = None) -> Connecting:
         """Connect to the Unix socket at `path`."""
-        return Connecting(self, socket.AF_UNIX, path, UNIXAddress(path), factory)
+        return Connecting(self, socket.AF_UNIX, path, factory)
 
     def give_back(self, pipe: Pipe) -> None:
         """Nothing passes through it any more.  Pipes are kept while there are streams."""
@@ -69,11 +67,11 @@ class Streams(Poller):
 class Connecting:
     """A connection that is being made, and afterwards the way to end it."""
 
-    __slots__ = ("_factory", "_peer", "_problem", "_reactor", "_socket", "_stream", "fileno")
+    __slots__ = ("_factory", "_problem", "_reactor", "_socket", "_stream", "_where", "fileno")
 
-    def __init__(self, reactor: Streams, family: int, where: Any, peer: Address, factory: Any) -> None:
+    def __init__(self, reactor: Streams, family: int, where: Any, factory: Any) -> None:
         self._reactor = reactor
-        self._peer = peer
+        self._where = where
         self._factory = factory
         self._stream: Stream | None = None
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -120,7 +118,7 @@ class Connecting:
         if self._problem:
             self._fail(_explained(self._problem))
             return
-        self._stream = make_stream(self._factory, self._socket, self._reactor, self._peer)
+        self._stream = make_stream(self._factory, self._socket, self._reactor, self._where)
         self._socket = self._factory = None
         self._reactor.hand_on(self, self._stream)
         self._stream.begin()
@@ -135,9 +133,3 @@ class Connecting:
 
 def _explained(problem: int) -> Exception:
     return getConnectError((problem, os.strerror(problem)))
-
-
-@lru_cache(1024)
-def _ipv4(host: str, port: int) -> IPv4Address:
-    """The address of a server, of which there are few."""
-    return IPv4Address("TCP", host, port)

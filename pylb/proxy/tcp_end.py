@@ -67,6 +67,8 @@ class End(Protocol):
     def join(self, other: End, rate: int, deadlines: Deadlines) -> None:
         """From now on pass on what comes to the other end, `rate` bytes a second (0: no limit)."""
         self.sink = other.transport
+        # Each read asks for these: CPython finds them sooner here than in the class.
+        self.pace, self._reads = None, 0
         producer: End | Pace = self
         if rate:
             producer = self.pace = Pace(self, rate, deadlines)

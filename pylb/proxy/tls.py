@@ -38,7 +38,6 @@ from pylb.model import Certificate as CertificateSpec
 from pylb.model import InetAddress, ListenerTLS, UpstreamTLS
 from pylb.proxy.identity import Identity, ServerConnection, verify
 from pylb.proxy.tls_stream import IMeetsPlain, TLSStream, begins_tls
-from pylb.proxy.transport import Address, IStreamFactory
 
 if TYPE_CHECKING:
     from pylb.proxy.streams import Streams
@@ -237,7 +236,6 @@ class TLSTransport(TLSMemoryBIOProtocol):
             protocol.readConnectionLost()
 
 
-@implementer(IStreamFactory)
 class _TLSFactory(TLSMemoryBIOFactory):
     """Makes TLS for the protocols of another factory: streams of its own, and Twisted's TLS on all other transports."""
 
@@ -248,6 +246,6 @@ class _TLSFactory(TLSMemoryBIOFactory):
         super().__init__(creator, is_client, factory, reactor)
         self._creator = creator
 
-    def make_stream(self, sock: Any, reactor: Streams, peer: Address) -> TLSStream:
-        protocol = self.wrappedFactory.buildProtocol(peer)
-        return TLSStream(sock, protocol, reactor, peer, self._creator.connection(sock))
+    def make_stream(self, sock: Any, reactor: Streams, where: Any) -> TLSStream:
+        protocol = self.wrappedFactory.buildProtocol(None)
+        return TLSStream(sock, protocol, reactor, where, self._creator.connection(sock))

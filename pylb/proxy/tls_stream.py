@@ -31,7 +31,7 @@ from zope.interface import Interface, implementer
 
 from pylb.proxy.identity import ServerConnection
 from pylb.proxy.poller import DONE
-from pylb.proxy.transport import Address, Stream
+from pylb.proxy.transport import Stream
 
 if TYPE_CHECKING:
     from pylb.proxy.streams import Streams
@@ -76,8 +76,8 @@ class TLSStream(Stream):
     #: Writing waits until something comes.
     _write_waits = False
 
-    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, peer: Address, tls: SSL.Connection) -> None:
-        super().__init__(sock, protocol, reactor, peer)
+    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, where: Any, tls: SSL.Connection) -> None:
+        super().__init__(sock, protocol, reactor, where)
         self._tls = tls
 
     def begin(self) -> None:

@@ -25,7 +25,6 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
-from zope.interface import Interface
 
 from pylb.proxy.poller import DONE
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from pylb.proxy.splice import Passage
     from pylb.proxy.streams import Streams
 
-__all__ = ["IStreamFactory", "Stream", "address_of", "make_stream"]
+__all__ = ["Stream", "address_of", "make_stream"]
 
 #: A socket that takes nothing for now.
 _BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
@@ -44,18 +43,17 @@ _RESET = struct.pack("ii", 1, 0)
 Address = IPv4Address | IPv6Address | UNIXAddress
 
 
-class IStreamFactory(Interface):
-    """A factory of protocols that speak through streams of its own."""
+def make_stream(factory: Any, sock: Any, reactor: Streams, where: Any) -> Stream:
+    """A stream for a connected socket, with a protocol that `factory` makes; somebody else sees to it that it is watched.
 
-    def make_stream(sock: Any, reactor: Streams, peer: Address) -> Stream:
-        """A Stream for a connected socket and a new protocol of this factory."""
-
-
-def make_stream(factory: Any, sock: Any, reactor: Streams, peer: Address) -> Stream:
-    """A stream for a connected socket, with a protocol that `factory` makes; somebody else sees to it that it is watched."""
-    if IStreamFactory.providedBy(factory):
-        return factory.make_stream(sock, reactor, peer)
-    return Stream(sock, factory.buildProtocol(peer), reactor, peer)
+    A factory that speaks through other streams has a `make_stream` itself, which is given the rest.  `where` is the kernel's
+    word for the other end; who makes a protocol is not told, as the protocol can ask the stream.
+    """
+    make = getattr(factory, "make_stream", None)
+    if make is not None:
+        stream: Stream = make(sock, reactor, where)
+        return stream
+    return Stream(sock, factory.buildProtocol(None), reactor, where)
 
 
 class Stream(tcp.Connection):
@@ -63,10 +61,6 @@ class Stream(tcp.Connection):
 
     logstr = "-"
     reactor: Streams
-    #: What passes from here to another stream, and from another one to here, without being read.
-    source_of: Passage | None = None
-    sink_of: Passage | None = None
-    connected = 1
     _tempDataLen = 0
     #: It has the options of the socket that listened.
     inherits = False
@@ -76,25 +70,37 @@ class Stream(tcp.Connection):
     # tcp.Connection's asks whether it speaks TLS itself, which is spoken above a stream.
     registerProducer = FileDescriptor.registerProducer
 
-    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, peer: Address) -> None:
+    def __init__(self, sock: Any, protocol: IProtocol, reactor: Streams, where: Any) -> None:
         """`sock` does not block; somebody else sees to it that it is watched."""
         # Not super(): most of what Twisted's make is for who has another way to be made.
         self.socket = sock
         self.fileno = sock.fileno
         self.protocol = protocol
         self.reactor = reactor
-        self._peer = peer
+        #: The kernel's word for the other end.
+        self.where = where
         self._tempDataBuffer: list[bytes] = []
+        #: What passes from here to another stream, and from another one to here, without being read.
+        self.source_of: Passage | None = None
+        self.sink_of: Passage | None = None
+        # Twisted has these in its classes, where CPython looks for them anew each time: every event asks for most of them.
+        self.connected = 1
+        self.disconnecting = self.disconnected = 0
+        self._writeDisconnected = self._aborting = False
+        self.dataBuffer = b""
+        self.bufferSize = self.bufferSize
+        self.producer: Any = None
+        self.streamingProducer = False
 
     def begin(self) -> None:
         """It is watched: tell the protocol."""
         self.protocol.makeConnection(self)
 
     def getPeer(self) -> Address:
-        return self._peer
+        return address_of(self.where)
 
     def getHost(self) -> Address:
-        return address_of(self.socket.family, self.socket.getsockname())
+        return address_of(self.socket.getsockname())
 
     @property
     def end(self) -> Exception:
@@ -177,8 +183,9 @@ class Stream(tcp.Connection):
         """Nothing more can be read."""
         if self._broken or not IHalfCloseableProtocol.providedBy(self.protocol):
             return self.end
-        self.reactor.removeReader(self)
         self.protocol.readConnectionLost()
+        if self.connected and not self.disconnecting:
+            self.reactor.removeReader(self)
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
@@ -199,7 +206,7 @@ class Stream(tcp.Connection):
             self.source_of.source_lost()
         if self.sink_of is not None:
             self.sink_of.sink_lost()
-        self.reactor.forget(self)
+        self.reactor.forget(self, closes=True)
         if isinstance(reason.value, ConnectionAborted):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.socket.close()
@@ -224,11 +231,11 @@ class Stream(tcp.Connection):
             self.connectionLost(DONE)
 
 
-def address_of(family: int, where: Any) -> Address:
+def address_of(where: Any) -> Address:
     """Twisted's word for what the kernel calls the address of a socket."""
-    if family == socket.AF_UNIX:
+    if not isinstance(where, tuple):
         return UNIXAddress(where or None)
-    if family == socket.AF_INET:
+    if len(where) == 2:
         return IPv4Address("TCP", *where)
     if where[3]:  # of one of our networks: only the kernel's own text says which
         where = (socket.getnameinfo(where, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *where[1:])

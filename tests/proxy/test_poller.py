@@ -200,6 +200,16 @@ class PollerTests(SynchronousTestCase):
         self.assertIn(self.turn(), (["a read"], ["b read"]))
         self.assertIn("heir read", self.turn())
 
+    def test_closed(self) -> None:
+        """One that is closed is forgotten; if a copy of it is open somewhere, what that would hear is for nobody."""
+        a, b = self.reading("a"), self.reading("b")
+        copy = os.dup(a.fileno())
+        self.addCleanup(os.close, copy)
+        self.poller.forget(a, closes=True)
+        a.sock.close()
+        self.assertEqual(self.poller.getReaders(), [b])
+        self.assertEqual(self.turn(), ["b read"])
+
     def test_exception(self) -> None:
         """An exception loses the connection in which it was raised and is logged; the others do not notice."""
         for name in "ab":

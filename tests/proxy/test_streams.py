@@ -37,7 +37,6 @@ class Asker(ClientFactory):
         self.failed: list[object] = []
 
     def buildProtocol(self, addr) -> Notes:
-        self.addr = addr
         return self.protocol
 
     def clientConnectionFailed(self, connector, reason) -> None:
@@ -64,7 +63,7 @@ class ConnectTests(TestCase):
     async def assert_connected(self, connecting) -> None:
         """It is, and disconnecting it closes the connection."""
         await until(lambda: self.asker.protocol.transport)
-        self.assertEqual(self.asker.protocol.transport.getPeer(), self.asker.addr)
+        self.peer = self.asker.protocol.transport.getPeer()
         connecting.disconnect()
         await until(lambda: self.asker.protocol.heard and self.backend.peers[0].lost)
         self.assertEqual((self.asker.protocol.heard, self.asker.failed), ([ConnectionDone], []))
@@ -78,19 +77,19 @@ class ConnectTests(TestCase):
     async def test_ipv4(self) -> None:
         port = self.listening()
         await self.assert_connected(self.streams.connectTCP("127.0.0.1", port, self.asker))
-        self.assertEqual(self.asker.addr, IPv4Address("TCP", "127.0.0.1", port))
+        self.assertEqual(self.peer, IPv4Address("TCP", "127.0.0.1", port))
 
     async def test_ipv6(self) -> None:
         port = self.listening("::1")
         await self.assert_connected(self.streams.connectTCP("::1", port, self.asker))
-        self.assertEqual(self.asker.addr, IPv6Address("TCP", "::1", port))
+        self.assertEqual(self.peer, IPv6Address("TCP", "::1", port))
 
     async def test_unix(self) -> None:
         path = str(socket_path(self))
         port = self.streams.listenUNIX(path, self.backend)
         self.addCleanup(port.stopListening)
         await self.assert_connected(self.streams.connectUNIX(path, self.asker))
-        self.assertEqual(self.asker.addr, UNIXAddress(path))
+        self.assertEqual(self.peer, UNIXAddress(path))
 
     async def test_nothing_keeps_the_factory(self) -> None:
         """Who asked may know the way to end it, and is not known by it any more when it is settled."""

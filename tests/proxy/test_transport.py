@@ -279,12 +279,12 @@ class CloseTests(OneStream):
 class AddressTests(SynchronousTestCase):
     def test_kinds(self) -> None:
         """The kernel's words for addresses, in Twisted's."""
-        self.assertEqual(address_of(socket.AF_INET, ("192.0.2.1", 80)), IPv4Address("TCP", "192.0.2.1", 80))
-        self.assertEqual(address_of(socket.AF_INET6, ("2001:db8::1", 80, 0, 0)), IPv6Address("TCP", "2001:db8::1", 80))
-        self.assertEqual(address_of(socket.AF_UNIX, "/run/s"), UNIXAddress("/run/s"))
-        self.assertEqual(address_of(socket.AF_UNIX, ""), UNIXAddress(None))
+        self.assertEqual(address_of(("192.0.2.1", 80)), IPv4Address("TCP", "192.0.2.1", 80))
+        self.assertEqual(address_of(("2001:db8::1", 80, 0, 0)), IPv6Address("TCP", "2001:db8::1", 80))
+        self.assertEqual(address_of("/run/s"), UNIXAddress("/run/s"))
+        self.assertEqual(address_of(""), UNIXAddress(None))
 
     def test_zone(self) -> None:
         """An address of one network keeps the name of its interface."""
         number, name = socket.if_nameindex()[0]
-        self.assertEqual(address_of(socket.AF_INET6, ("fe80::1", 80, 0, number)).host, f"fe80::1%{name}")
+        self.assertEqual(address_of(("fe80::1", 80, 0, number)).host, f"fe80::1%{name}")
