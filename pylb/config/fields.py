@@ -14,9 +14,9 @@ from typing import Annotated, Any, Never, TypeAlias, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo
 from pydantic.json_schema import SkipJsonSchema
 
-from pylb.config import certificates, scalars, shapes
+from pylb.config import certificates, hosts, scalars, shapes
 from pylb.config.own import NAME, Own, own_class
-from pylb.model import METHODS, MOMENTS, NEXT_UPSTREAM_HTTP, Address, UnixAddress
+from pylb.model import METHODS, MOMENTS, Address, UnixAddress
 from pylb.variables import FORMATS, check_format, check_key
 from pylb.words import did_you_mean, quoted
 
@@ -26,7 +26,6 @@ __all__ = [
     "CertificateFile",
     "Count",
     "Duration",
-    "FailOn",
     "FailureWindow",
     "FilePath",
     "Filled",
@@ -48,13 +47,9 @@ __all__ = [
     "NotSupportedYet",
     "NotYet",
     "Number",
-    "Outcome",
     "Pattern",
     "Percent",
     "Permissions",
-    "RouteHost",
-    "RoutePath",
-    "RouteRegex",
     "ServerAddress",
     "ServerName",
     "ServerPlace",
@@ -62,7 +57,6 @@ __all__ = [
     "Size",
     "Text",
     "Timeout",
-    "WhereToRetry",
     "Workers",
     "folder_of",
     "or_one",
@@ -85,11 +79,7 @@ _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments}
 #: What a class must have to be a balancing method.
 _METHOD_NEEDS = ("add", "remove", "choose")
 
-#: What may count as a server's failure.
-_OUTCOME = re.compile(r"error|timeout|invalid_header|http_[45](?:[0-9]{2}|xx)")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-#: No space, no # and no ?.
-_PATH = re.compile(r'/[!"$->@-~]*')
 
 
 class NotSupportedYet(ValueError):
@@ -151,15 +141,15 @@ def _workers(value: object) -> int:
 
 
 def _server_address(value: object, info: ValidationInfo) -> Address:
-    return scalars.server_address(value, folder_of(info))
+    return hosts.server_address(value, folder_of(info))
 
 
 def _server_place(value: object, info: ValidationInfo) -> Address:
-    return scalars.server_place(value, folder_of(info))
+    return hosts.server_place(value, folder_of(info))
 
 
 def _listen(value: object, info: ValidationInfo) -> Address:
-    return scalars.listen_address(value, folder_of(info))
+    return hosts.listen_address(value, folder_of(info))
 
 
 def _inet_only(address: Address) -> Address:
@@ -205,53 +195,9 @@ def _pattern(value: object) -> str:
     return pattern
 
 
-def _route_path(value: object) -> str:
-    path = scalars.text(value)
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"must begin with / and hold no space, ? or #, not {quoted(path)}")
-    return path
-
-
-def _route_regex(value: object) -> str:
-    regex = scalars.text(value)
-    try:
-        re.compile(regex.encode())  # as it is going to be: paths are bytes
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{quoted(regex)} is no regular expression: {error}") from error
-    return regex
-
-
-def _route_host(value: object) -> str:
-    host = scalars.text(value)
-    if host.startswith("*."):
-        return "*." + scalars.host_name(host[2:])
-    return scalars.server_name(host.strip("[]"))
-
-
-def _where_to_retry(value: object) -> frozenset[str]:
-    if value == "off":
-        return frozenset()
-    if not isinstance(value, list) or not value:
-        raise ValueError('must be a list such as [error, timeout], or "off"')
-    known = sorted(NEXT_UPSTREAM_HTTP)
-    for item in value:
-        if item not in known:
-            hint = did_you_mean(item, known) or f" (known: {', '.join(known)}; or off alone)"
-            raise ValueError(f"unknown value {quoted(item)}{hint}")
-    return frozenset(value)
-
-
-def _outcome(value: object) -> str:
-    if not isinstance(value, str) or not _OUTCOME.fullmatch(value):
-        known = "error, timeout, invalid_header, http_4xx, http_5xx, or a status from http_400 to http_599"
-        raise ValueError(f"unknown value {quoted(value)} (known: {known})")
-    return value
-
-
 _WORKERS = shapes.either(shapes.words("auto"), shapes.whole(1, MOST_WORKERS))
 _METHOD = shapes.either(shapes.words(*METHODS), shapes.matching(NAME))
 _LOG_FORMAT = shapes.either(shapes.words(*FORMATS), shapes.TEMPLATE)
-_WHERE_TO_RETRY = shapes.either(shapes.words("off"), shapes.some_of(*sorted(NEXT_UPSTREAM_HTTP)))
 
 #: A list of at least one; with `or_one` the item alone is short for it.
 Filled: TypeAlias = Annotated[list[_T], Field(min_length=1)]
@@ -276,13 +222,13 @@ Duration: TypeAlias = Annotated[float, PlainValidator(scalars.duration), shapes.
 Timeout: TypeAlias = Annotated[float, PlainValidator(_timeout), shapes.TIMEOUT]
 Size: TypeAlias = Annotated[int, PlainValidator(scalars.size), shapes.SIZE]
 Permissions: TypeAlias = Annotated[int, PlainValidator(scalars.permissions), shapes.matching(scalars.PERMISSIONS)]
-Network: TypeAlias = Annotated[str, PlainValidator(scalars.network), shapes.TEXT]
-ServerName: TypeAlias = Annotated[str, PlainValidator(scalars.server_name), shapes.TEXT]
+Network: TypeAlias = Annotated[str, PlainValidator(hosts.network), shapes.TEXT]
+ServerName: TypeAlias = Annotated[str, PlainValidator(hosts.server_name), shapes.TEXT]
 ServerAddress: TypeAlias = Annotated[Address, PlainValidator(_server_address), shapes.ADDRESS]
 #: Also a name alone, which has the port 0.
 ServerPlace: TypeAlias = Annotated[Address, PlainValidator(_server_place), shapes.PLACE]
-ServiceName: TypeAlias = Annotated[str, PlainValidator(scalars.service), shapes.matching(scalars.SERVICE)]
-NameServer: TypeAlias = Annotated[Address, PlainValidator(scalars.name_server), shapes.NAME_SERVER]
+ServiceName: TypeAlias = Annotated[str, PlainValidator(hosts.service), shapes.matching(hosts.SERVICE)]
+NameServer: TypeAlias = Annotated[Address, PlainValidator(hosts.name_server), shapes.NAME_SERVER]
 Listen: TypeAlias = Annotated[Address, PlainValidator(_listen), shapes.LISTEN]
 InetListen: TypeAlias = Annotated[Listen, AfterValidator(_inet_only), shapes.INET_LISTEN]
 Method: TypeAlias = Annotated[str | Own, PlainValidator(_method), _METHOD]
@@ -290,8 +236,6 @@ HashKey: TypeAlias = Annotated[str, PlainValidator(_hash_key), shapes.TEMPLATE]
 LoadFactor: TypeAlias = Annotated[float, PlainValidator(scalars.factor), shapes.FACTOR]
 BetterOfTwo: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_OF_TWO)), shapes.words(*_OF_TWO)]
 Metric: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_MOMENTS)), shapes.words(*_MOMENTS)]
-Outcome: TypeAlias = Annotated[str, PlainValidator(_outcome), shapes.matching(_OUTCOME)]
-FailOn: TypeAlias = Annotated[Filled[Outcome], AfterValidator(frozenset)]
 FailureWindow: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_WINDOWS)), shapes.words(*_WINDOWS)]
 LastUsable: TypeAlias = Annotated[str, PlainValidator(scalars.choice(*_LAST_USABLE)), shapes.words(*_LAST_USABLE)]
 MinVersion: TypeAlias = Annotated[str, PlainValidator(scalars.choice("1.2", "1.3")), shapes.words("1.2", "1.3")]
@@ -302,7 +246,3 @@ FilePath: TypeAlias = Annotated[str, PlainValidator(_file_path), shapes.TEXT]
 #: Files of at least one certificate; a CA bundle is nothing else.
 CertificateFile: TypeAlias = Annotated[FilePath, AfterValidator(_certificate)]
 KeyFile: TypeAlias = Annotated[FilePath, AfterValidator(_key)]
-RoutePath: TypeAlias = Annotated[str, PlainValidator(_route_path), shapes.matching(_PATH)]
-RouteRegex: TypeAlias = Annotated[str, PlainValidator(_route_regex), shapes.TEXT]
-RouteHost: TypeAlias = Annotated[str, PlainValidator(_route_host), shapes.TEXT]
-WhereToRetry: TypeAlias = Annotated[frozenset[str], PlainValidator(_where_to_retry), _WHERE_TO_RETRY]

@@ -19,7 +19,6 @@ from pylb.config.fields import (
     CertificateFile,
     Count,
     Duration,
-    FailOn,
     FailureWindow,
     Filled,
     Flag,
@@ -39,19 +38,16 @@ from pylb.config.fields import (
     Pattern,
     Percent,
     Permissions,
-    RouteHost,
-    RoutePath,
-    RouteRegex,
     ServerAddress,
     ServerName,
     Size,
     Text,
     Timeout,
-    WhereToRetry,
     Workers,
     or_one,
 )
 from pylb.config.form import Form
+from pylb.config.http_fields import FailOn, RouteHost, RoutePath, RouteRegex, WhereToRetry
 from pylb.config.limits import QueueForm, RetryBudgetForm
 from pylb.config.servers import ResolverForm, ServerForm, long_form
 from pylb.config.sticky import StickyForm

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from pylb import model
-from pylb.config import scalars, shapes
+from pylb.config import hosts, scalars, shapes
 from pylb.config.fields import UNSET, Filled, Flag, Number, Timeout, or_one
 from pylb.config.kinds import KindsForm
 from pylb.variables import check_variable
@@ -62,7 +62,7 @@ def _cookie_path(value: object) -> str:
 
 def _cookie_domain(value: object) -> str:
     domain = scalars.text(value)
-    return "." * domain.startswith(".") + scalars.host_name(domain.removeprefix("."))
+    return "." * domain.startswith(".") + hosts.host_name(domain.removeprefix("."))
 
 
 def _lifetime(value: object) -> float:
