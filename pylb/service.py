@@ -9,40 +9,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pylb import __version__
 from pylb.background import Background
 from pylb.balance.colleagues import Colleagues
-from pylb.balance.pool import make_pool
+from pylb.balance.pool import Pool, make_pool
 from pylb.balance.sticky import LearnedSessions
 from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
 from pylb.check.findings import Finding, Findings
 from pylb.check.monitor import Monitor
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
-from pylb.model import Address, Config, HttpListener, TcpListener, UdpListener
+from pylb.fronts import Fronts
+from pylb.model import Address, Config, UdpListener
 from pylb.proxy.accept import StreamPort
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.connections import Connections
 from pylb.proxy.datagram import FrontPort
-from pylb.proxy.http.factory import HttpFactory
-from pylb.proxy.http.forwarded import TrustedProxies
-from pylb.proxy.http.idle import IdleConnections
-from pylb.proxy.listen import BindError, Bound, bind, listen_stream
+from pylb.proxy.listen import Bound, bind, listen_stream
 from pylb.proxy.resolve import Names
 from pylb.proxy.streams import streams
-from pylb.proxy.tcp import TcpFactory
-from pylb.proxy.tls import ClientTLS, ServerTLS
 from pylb.proxy.udp import UdpProxy, listen_udp
-from pylb.proxy.upstream import Limits, Upstream
 
 __all__ = ["Inherited", "LoadBalancer", "announce"]
 
@@ -87,42 +82,30 @@ class LoadBalancer(Service):
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
         self._background = Background(self.reactor)
-        colleagues = inherited.colleagues if inherited else None
-        self.pools = {
-            name: make_pool(spec, clock, Fortunes(orders=inherited is None), self._background, colleagues)
-            for name, spec in config.pools.items()
-        }
+        self.pools = self._make_pools(inherited)
         #: What the pools that learn sessions have learned, by their names.
         self.sessions = {
             name: pool.sticky for name, pool in self.pools.items() if isinstance(pool.sticky, LearnedSessions)
         }
-        self._connections = Connections(self.capacity.connections)
-        self._connections.full_changed = self._pause
         #: What health checks find: our own, or the supervisor's.
-        self.checks: Monitor | Findings = (
-            Findings(self.pools, inherited.found)
-            if inherited
-            else Monitor(self.pools.values(), self.reactor, self._streams, clock, self.capacity.checks)
-        )
+        self.checks = self._make_checks(inherited)
         self._names = Names(
             self.reactor, self.pools.values(), changed=self.checks.follow, resolver=config.resolver, clock=clock
         )
-        self._idle = {name: self._idle_connections(name, most) for name, most in self.capacity.idle.items()}
-        self._client_tls = {name: ClientTLS(spec.tls, clock) for name, spec in config.pools.items() if spec.tls}
-        self._access_log = open_access_log(
-            config.access_log, self.reactor, clock, fd=inherited.log if inherited else None
-        )
-        listeners = config.listeners.values()
-        self._udp = {spec.name: self._udp_proxy(spec) for spec in listeners if isinstance(spec, UdpListener)}
-        self._factories = {spec.name: self._factory(spec) for spec in listeners if not isinstance(spec, UdpListener)}
+        self._connections = Connections(self.capacity.connections)
+        self._connections.full_changed = self._pause
         #: Those that accept.
         self._ports: dict[Bound, StreamPort] = {}
         #: Those of datagrams, which answer as long as their proxy is there.
-        self._fronts: dict[Bound, FrontPort] = {}
+        self._datagram_ports: dict[Bound, FrontPort] = {}
         self._announces = inherited is None
+        self._access_log = open_access_log(
+            config.access_log, self.reactor, clock, fd=inherited.log if inherited else None
+        )
         try:
-            self._bound = inherited.sockets if inherited else bind(listeners)
-        except BindError:
+            self._fronts = self._make_fronts()
+            self._bound = inherited.sockets if inherited else bind(config.listeners.values())
+        except Exception:
             self._access_log.close()
             raise
 
@@ -150,7 +133,7 @@ class LoadBalancer(Service):
         ports, self._ports = self._ports, {}
         ends = [maybeDeferred(port.stopListening) for port in ports.values()]
         ends.append(self._connections.drain())
-        for proxy in self._udp.values():
+        for proxy in self._fronts.proxies.values():
             proxy.stop()
             ends.append(proxy.idle())
         self.close()
@@ -159,7 +142,7 @@ class LoadBalancer(Service):
     def abort(self) -> None:
         """Close whatever still runs."""
         self._connections.abort()
-        for proxy in self._udp.values():
+        for proxy in self._fronts.proxies.values():
             proxy.abort()
 
     def close(self) -> None:
@@ -174,9 +157,9 @@ class LoadBalancer(Service):
             return
         for bound in sockets:
             if isinstance(bound.listener, UdpListener):
-                self._serve_datagrams(bound, self._udp[bound.listener.name])
+                self._serve_datagrams(bound, self._fronts.proxies[bound.listener.name])
             else:
-                factory = self._factories[bound.listener.name]
+                factory = self._fronts.factories[bound.listener.name]
                 self._ports[bound] = port = listen_stream(self._streams, bound, factory, self._room)
                 if self._room() <= 0:
                     port.stopReading()
@@ -186,12 +169,37 @@ class LoadBalancer(Service):
         for bound in sockets:
             if bound in self._ports:
                 self._ports.pop(bound).stopListening()
-            elif bound in self._fronts:
-                self._fronts[bound].stopReading()
+            elif bound in self._datagram_ports:
+                self._datagram_ports[bound].stopReading()
 
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
+
+    def _make_pools(self, inherited: Inherited | None) -> dict[str, Pool]:
+        fortunes = Fortunes(orders=inherited is None)
+        colleagues = inherited.colleagues if inherited else None
+        return {
+            name: make_pool(spec, self.clock, fortunes, self._background, colleagues)
+            for name, spec in self.config.pools.items()
+        }
+
+    def _make_checks(self, inherited: Inherited | None) -> Monitor | Findings:
+        if inherited:
+            return Findings(self.pools, inherited.found)
+        return Monitor(self.pools.values(), self.reactor, self._streams, self.clock, self.capacity.checks)
+
+    def _make_fronts(self) -> Fronts:
+        return Fronts(
+            self.config,
+            self.pools,
+            self.capacity,
+            self._connections,
+            self._access_log,
+            self.reactor,
+            self._streams,
+            self.clock,
+        )
 
     def _cannot_serve(self, failure: Failure) -> None:
         self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
@@ -204,10 +212,10 @@ class LoadBalancer(Service):
         self.ready.callback(None)
 
     def _serve_datagrams(self, bound: Bound, proxy: UdpProxy) -> None:
-        if bound in self._fronts:
-            self._fronts[bound].startReading()
+        if bound in self._datagram_ports:
+            self._datagram_ports[bound].startReading()
         else:
-            self._fronts[bound] = listen_udp(self._streams, bound.socket, proxy)
+            self._datagram_ports[bound] = listen_udp(self._streams, bound.socket, proxy)
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)
@@ -220,50 +228,8 @@ class LoadBalancer(Service):
     def _stopped(self, _: object, deadline: IDelayedCall) -> None:
         if deadline.active():
             deadline.cancel()
-        for idle in self._idle.values():
-            idle.close()
+        self._fronts.close()
         self._access_log.close()
-
-    def _idle_connections(self, pool: str, most: int) -> IdleConnections:
-        keepalive = replace(self.config.pools[pool].keepalive, connections=most)
-        return IdleConnections(keepalive, self.reactor, self.clock)
-
-    def _udp_proxy(self, spec: UdpListener) -> UdpProxy:
-        room = self.capacity.sessions[spec.name]
-        return UdpProxy(spec, self.pools[spec.pool], self._streams, self.clock, self._access_log, room)
-
-    def _factory(self, spec: TcpListener | HttpListener) -> IProtocolFactory:
-        """What serves the clients of a stream listener."""
-        factory = self._tcp_factory(spec) if isinstance(spec, TcpListener) else self._http_factory(spec)
-        return factory if spec.tls is None else ServerTLS(spec.tls).over(factory, self.reactor)
-
-    def _tcp_factory(self, spec: TcpListener) -> TcpFactory:
-        upstream = self._upstream(spec, spec.pool, frozenset({"error", "timeout"} if spec.next_upstream else ()))
-        return TcpFactory(spec, upstream, self.reactor, self.clock, self._connections, self._access_log)
-
-    def _http_factory(self, spec: HttpListener) -> HttpFactory:
-        upstreams = {route.pool: self._upstream(spec, route.pool, spec.next_upstream) for route in spec.routes}
-        return HttpFactory(
-            spec,
-            upstreams,
-            self._idle,
-            self.reactor,
-            self.clock,
-            self._connections,
-            self._access_log,
-            TrustedProxies(self.config.trusted_proxies),
-        )
-
-    def _upstream(self, spec: TcpListener | HttpListener, pool: str, retry: frozenset[str]) -> Upstream:
-        limits = Limits(
-            connect_timeout=spec.connect_timeout,
-            tries=spec.next_upstream_tries,
-            timeout=spec.next_upstream_timeout,
-            next_upstream=retry,
-            tcp_nodelay=spec.tcp_nodelay,
-            keepalive=spec.socket_keepalive,
-        )
-        return Upstream(self._streams, self.pools[pool], limits, self.clock, self._client_tls.get(pool))
 
 
 def announce(config: Config, sockets: Iterable[Bound], room: Capacity) -> None:

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "pylb"
 BOTTOM = {"model", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
-SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", *BESIDE}
+SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", "fronts", *BESIDE}
 WORKERS = {"service", "signals", *SERVICE}
 TOP = {"workers", *WORKERS}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "capacity": {"model"},
     "fortunes": {"balance", "model"},
+    "fronts": {"capacity", *BESIDE},
     "proxy": PROXY,
     "check": BESIDE,
     "admin": {"check", *BESIDE},

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import trustme
+from OpenSSL import SSL
 from twisted.application.service import IService, MultiService
 from twisted.internet import reactor, ssl
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
@@ -181,6 +182,22 @@ class MakingTests(Served):
         with self.assertRaises(OSError):
             self.make(tcp(listen=(UnixAddress(str(path)),)), access_log=AccessLog(path="/nowhere/at/all.log"))
         self.assertFalse(path.exists())
+
+    def test_no_log_is_left_open(self):
+        """Nor an access log, whatever is wrong after it was opened."""
+        log = Path(self.mktemp()).absolute()
+        missing = ListenerTLS(certificates=(Certificate(cert="/nowhere/a.pem", key="/nowhere/a.key"),))
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            for listener in (tcp(tls=missing), tcp(listen=(InetAddress(*sock.getsockname()),))):
+                with self.assertRaises((SSL.Error, BindError)):
+                    self.make(listener, access_log=AccessLog(path=str(log)))
+        self.assertTrue(log.exists())
+        self.assertNotIn(str(log), [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()])
+
+    if not Path("/proc/self/fd").exists():
+        test_no_log_is_left_open.skip = "this system does not show what is open"
 
     def test_port_in_use(self):
         with socket.socket() as sock:
