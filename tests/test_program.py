@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -107,6 +108,24 @@ class ProgramTests(SynchronousTestCase):
         self.config(free_port(), "access_log: {path: nowhere/access.log}")
         log = self.folder / "nowhere" / "access.log"
         self.assertEqual(self.refused(), f"{self.path}: cannot open {log}: No such file or directory")
+
+    def test_own_that_cannot_be_made(self):
+        """A class of somebody's own that raises when it is made, with one process or with several."""
+        (self.folder / "broken_at_once.py").write_text(
+            "class Mine:\n    def __init__(self, *given): 1 / 0\n"
+            "    def check(self, target): ...\n    add = remove = choose = check\n"
+        )
+        self.addCleanup(sys.modules.pop, "broken_at_once", None)
+        for workers in (1, 2):
+            for key in ("balance: broken_at_once:Mine", "health_check: {type: 'broken_at_once:Mine'}"):
+                self.path.write_text(
+                    f"workers: {workers}\npools: {{p: {{servers: [127.0.0.1:9], {key}}}}}\n"
+                    f"listeners: {{a: {{protocol: tcp, listen: unix:s.sock, pool: p}}}}\n"
+                )
+                self.assertRegex(
+                    self.refused(), "^.*lb.yaml: .* broken_at_once:Mine cannot be made.*: division by zero$"
+                )
+                self.assertFalse((self.folder / "s.sock").exists())
 
     def test_demo_address_in_use(self):
         """What the load balancer had already is given back."""

@@ -15,6 +15,15 @@ from pylb.model import AgentCheck, ExecCheck, GrpcCheck, HealthCheck, HttpCheck,
 
 __all__ = ["make_check"]
 
+
+def _own(spec: OwnCheck) -> IHealthCheck:
+    try:
+        own: IHealthCheck = spec.own()
+    except Exception as error:
+        raise ValueError(f"health check {spec.name} cannot be made: {type(error).__name__}: {error}") from error
+    return own
+
+
 _KINDS: Mapping[type[Any], Callable[[Any], IHealthCheck]] = {
     HttpCheck: HttpProbe,
     TcpCheck: TcpProbe,
@@ -22,10 +31,10 @@ _KINDS: Mapping[type[Any], Callable[[Any], IHealthCheck]] = {
     GrpcCheck: GrpcProbe,
     ExecCheck: ProgramProbe,
     AgentCheck: AgentProbe,
-    OwnCheck: lambda spec: spec.own(),
+    OwnCheck: _own,
 }
 
 
 def make_check(spec: HealthCheck) -> IHealthCheck:
-    """A check of one server."""
+    """A check of one server; raises ValueError if somebody's own cannot be made."""
     return _KINDS[type(spec)](spec)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -37,7 +38,7 @@ class Monitor:
     """Checks the servers of those of `pools` that have health checks, `most` at once.
 
     `reactor` runs processes and delayed calls, `streams` connects and watches sockets, `clock` reads monotonic seconds.
-    Raises `OpenSSL.SSL.Error` as `pylb.proxy.tls.ClientTLS` does.
+    Raises `OpenSSL.SSL.Error` as `pylb.proxy.tls.ClientTLS` does, and ValueError for a check that cannot be made.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Monitor:
         random: Random | None = None,
     ) -> None:
         self._pools = {pool: _tls(pool, clock) for pool in pools if pool.spec.health_check}
+        for spec in chain.from_iterable(pool.spec.health_check for pool in self._pools):
+            make_check(spec)  # What cannot be made is told now, and not when there is a server to check.
         self._reactor = reactor
         self._streams = streams
         self._most = most

@@ -27,7 +27,7 @@ __all__ = ["Checks"]
 class Checks(Fortunes):
     """The health checks of a configuration; `tell` hears of each server that is another than before.
 
-    `clock` reads monotonic seconds.  Raises `OpenSSL.SSL.Error` as `Monitor` does.
+    `clock` reads monotonic seconds.  Raises what `Monitor` does.
     """
 
     def __init__(

@@ -29,3 +29,12 @@ class KindsTests(SynchronousTestCase):
         one, other = make_check(spec), make_check(spec)
         self.assertIsInstance(one, Own)
         self.assertIsNot(one, other)
+
+    def test_own_that_cannot_be_made(self):
+        """Its error is told with its name."""
+
+        def broken():
+            raise KeyError("nobody thought of that")
+
+        error = self.assertRaises(ValueError, make_check, OwnCheck(name="mine:Own", own=broken))
+        self.assertEqual(str(error), "health check mine:Own cannot be made: KeyError: 'nobody thought of that'")

@@ -186,6 +186,14 @@ class RotaTests(MonitorTestCase):
         self.assertEqual(self.scene.asked, [])
 
 
+class MakingTests(MonitorTestCase):
+    def test_cannot_be_made(self) -> None:
+        """A check that cannot be made is told at once, before there is anybody to check."""
+        broken = OwnCheck(name="mine:Own", own=lambda: 1 / 0)
+        pool = self.pool(self.own(), broken, count=0)
+        self.assertRaises(ValueError, Monitor, [pool], self.clock, self.clock, self.clock.seconds, 10)
+
+
 class VerdictTests(MonitorTestCase):
     def test_out_and_in(self) -> None:
         """A server that fails is taken out, once, and let in when it passes."""
