@@ -11,6 +11,7 @@ from pylb.model import TcpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.connections import Connections
 from pylb.proxy.deadline import Deadlines
+from pylb.proxy.handshakes import FailedHandshakes
 from pylb.proxy.tcp_end import ClientEnd
 from pylb.proxy.tcp_session import Session
 from pylb.proxy.upstream import Upstream
@@ -38,6 +39,7 @@ class TcpFactory(ServerFactory):
         self.clock = clock
         self.connections = connections
         self.access_log = access_log
+        self.failed_handshakes = FailedHandshakes(spec.name, clock)
 
     def buildProtocol(self, addr: object) -> ClientEnd:
         return ClientEnd(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
@@ -137,6 +138,9 @@ class End(Protocol):
 class ClientEnd(End):
     """Faces the client."""
 
+    #: Over TLS: there was a handshake.
+    _secured = False
+
     def __init__(self, factory: TcpFactory) -> None:
         self._factory = factory
 
@@ -149,6 +153,7 @@ class ClientEnd(End):
             self.session.begin()
 
     def handshakeCompleted(self) -> None:
+        self._secured = True
         self.session.begin()
 
     def unsent(self, data: bytes) -> None:
@@ -161,6 +166,8 @@ class ClientEnd(End):
         session.record.upstream_bytes_sent += count
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        if isinstance(reason.value, SSL.Error) and not self._secured:
+            self._factory.failed_handshakes.note(self.session.record.remote_addr, reason.value)
         self.session.client_lost(reason)
 
 

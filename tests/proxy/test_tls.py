@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 
 from pylb.balance.server import Server
@@ -242,11 +243,14 @@ class ClientSideTests(Exchanges, TLSCase):
         self.assertEqual((backend.peers, self.pool.servers[0].active), ([], 0))
         clock.advance(10)
         await until(lambda: silent.lost)
+        logs = self.enterContext(capturedLogs())
         rude = await StreamCase.client(self)
         rude.transport.write(b"GET / HTTP/1.1\r\n\r\n")
         await until(lambda: rude.lost)
         await self.over()
         self.assertEqual((backend.peers, clock.getDelayedCalls()), ([], []))
+        lines = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.proxy.handshakes"]
+        self.assertEqual(lines, ["listener t: no TLS with 127.0.0.1: http request"])
 
     async def test_twisted_tls(self) -> None:
         """The factory serves Twisted's own TLS endpoints, whose clients may close without notice, too."""

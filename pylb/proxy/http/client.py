@@ -119,6 +119,7 @@ class ClientConnection(Protocol):
             self._request.client_left()
         if isinstance(reason.value, SSL.Error) and not self._secured:
             note_silence(self)
+            self.factory.failed_handshakes.note(self.peer, reason.value)
         self.factory.connections.remove(self)
 
     def pauseProducing(self) -> None:

@@ -11,6 +11,7 @@ from pylb.model import HttpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.connections import Connections
 from pylb.proxy.deadline import Deadlines
+from pylb.proxy.handshakes import FailedHandshakes
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.client import ClientConnection
 from pylb.proxy.http.forwarded import TrustedProxies
@@ -49,6 +50,7 @@ class HttpFactory(ServerFactory):
         self.clock = clock
         self.connections = connections
         self.access_log = access_log
+        self.failed_handshakes = FailedHandshakes(spec.name, clock)
         self.trusted = trusted or TrustedProxies()
         self._routes = RouteTable(spec.routes)
         self._upstreams = {

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from pylb.model import Certificate as CertificateSpec
@@ -148,6 +149,7 @@ class TLSTests(TestCase):
         where = TCP4ClientEndpoint(reactor, "127.0.0.1", rig.port.getHost().port)
         silent = await rig.connect()
         silent.close()
+        logs = self.enterContext(capturedLogs())
         rubbish = await rig.ask(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
         rubbish.send(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
         await rubbish.lost
@@ -156,6 +158,8 @@ class TLSTests(TestCase):
         await stranger.lost
         await settled(lambda: len(rig.log.records) == 2 and not len(rig.connections))
         self.assertEqual([(record.status, record.bytes_sent) for record in rig.log.records], [(0, 0)] * 2)
+        [line] = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.proxy.handshakes"]
+        self.assertTrue(line.startswith("listener web: no TLS with 127.0.0.1: "), line)
 
     async def behind(self, answer, **tls):
         """A rig whose server speaks TLS."""
