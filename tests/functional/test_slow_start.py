@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import count, takewhile
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
+from pylb.balance.health import Change
 from pylb.config import from_dict
 from pylb.service import LoadBalancer
 from tests.backends import Peer, until
+from tests.functional.faulty import Faulty, Plan
 from tests.functional.rig import Rig, ask_http, ask_tcp, ask_udp, free_port
+from tests.functional.turning import TurningRig
 
 QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 
@@ -97,3 +101,46 @@ class SwitchingTests(Rig):
         down = await self.shares(4, "http")
         self.pool.switch(self.pool.servers[1], "up")
         self.assertEqual((down, await self.shares(4, "http")), ({"one": 4}, {"one": 2, "two": 2}))
+
+
+class RecoveryTests(TurningRig):
+    """Three servers, one of which was gone."""
+
+    STEP = 0.01
+    CLIENTS = 8
+
+    async def recover(self, balance: str) -> None:
+        """All are there, and one has just been let in again."""
+        self.servers = [Faulty(self.time, Plan(0, 0)) for _ in range(3)]
+        for server in self.servers:
+            self.addCleanup(server.stop)
+        spec = {"slow_start": "10s", "fail_timeout": "100ms"}
+        await self.begin([{"address": server.address, **spec} for server in self.servers], {}, balance=balance)
+        back = self.servers[1]
+        changes = self.news.changes[back.address]
+        back.fall()
+        await self.ask_while(lambda: Change.EJECTED not in changes)
+        back.rise()
+        await self.ask_while(lambda: Change.RECOVERED not in changes)
+
+    async def ask_while(self, lasts: Callable[[], bool]) -> list[int]:
+        """How many requests each server has got meanwhile."""
+        for server in self.servers:
+            server.executed.clear()
+        request = b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n"
+        answers = await self.ask((number, (request,)) for number in takewhile(lambda _: lasts(), count()))
+        self.assertEqual({answer.status for answer in answers.values()}, {200})
+        return [len(server.executed) for server in self.servers]
+
+    async def test_first_second(self) -> None:
+        """In its first second it gets something, and at most a fifth of what the others do; in the end as much as they."""
+        for balance in ("round_robin", "least_conn", "random"):
+            await self.recover(balance)
+            over = self.time.seconds() + 1.0
+            served = await self.ask_while(lambda over=over: self.time.seconds() < over)
+            self.assertTrue(0 < served[1] <= sum(served) / 3 / 5, (balance, served))
+            self.time.advance(10.0)
+            over = self.time.seconds() + 1.0
+            served = await self.ask_while(lambda over=over: self.time.seconds() < over)
+            self.assertGreater(served[1], sum(served) / 4, (balance, served))
+            await self.end()
