@@ -19,7 +19,7 @@ from zope.interface import implementer
 from pylb.proxy import splice
 from pylb.proxy.deadline import Deadlines
 from pylb.proxy.dial import ServerSide
-from pylb.proxy.pace import Pace
+from pylb.proxy.pace import MOMENT, Pace
 from pylb.proxy.tls import TLSTransport
 from pylb.proxy.tls_stream import TLSStream
 
@@ -73,7 +73,8 @@ class End(Protocol):
         producer: End | Pace = self
         if rate:
             producer = self.pace = Pace(self, rate, deadlines)
-            self.transport.bufferSize = min(self.transport.bufferSize, rate)  # of which Twisted reads so much at a time
+            # Of which Twisted reads so much at a time.
+            self.transport.bufferSize = max(1, min(self.transport.bufferSize, int(rate * MOMENT)))
         self.sink.registerProducer(producer, True)
 
     def part(self) -> None:

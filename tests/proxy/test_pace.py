@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pylb.proxy.deadline import Deadlines
-from pylb.proxy.pace import Pace
+from pylb.proxy.pace import MOMENT, Pace
 from tests.backends import Backend, Peer, round_trips, until
 from tests.proxy.streams import StreamCase, data, digest
 
@@ -39,8 +39,8 @@ class PaceTests(SynchronousTestCase):
         """For how many seconds it is not read."""
         waited = 0.0
         while not self.source.reads:
-            self.clock.advance(0.25)
-            waited += 0.25
+            self.clock.advance(1 / 64)
+            waited += 1 / 64
         return waited
 
     def test_interface(self) -> None:
@@ -48,20 +48,26 @@ class PaceTests(SynchronousTestCase):
         self.pace.stopProducing()
         self.assertTrue(self.source.stopped)
 
-    def test_first_second(self) -> None:
-        """What may come in a second may come at once."""
-        self.pace.came(99)
-        self.assertTrue(self.source.reads)
+    def test_each_read(self) -> None:
+        """After each read it is not read until that would have come at its rate, from the first one on."""
+        for count in (50, 400, 25):
+            self.pace.came(count)
+            self.assertEqual(self.waits(), count / 100)
 
-    def test_ahead(self) -> None:
-        """A source that is ahead is not read until it is not; what it did not use is not lost to it."""
-        self.pace.came(400)
-        self.assertEqual(self.waits(), 3.25)
-        self.clock.advance(6.75)
-        self.pace.came(699)
-        self.assertTrue(self.source.reads)
-        self.pace.came(101)
-        self.assertEqual(self.waits(), 1.25)
+    def test_late(self) -> None:
+        """A reactor that is a little late does not slow it down; what it did not use for long is lost to it."""
+        for late, waits in ((0.0625, 0.4375), (0.125, 0.375), (10.0, 0.375)):
+            self.clock.advance(late)
+            self.pace.came(50)
+            self.assertEqual(self.waits(), waits)
+
+    def test_little(self) -> None:
+        """For less than a millisecond nobody waits, but it counts."""
+        pace = Pace(self.source, 64_000, Deadlines(self.clock, self.clock.seconds))
+        pace.came(63)
+        self.assertEqual((self.source.reads, self.clock.getDelayedCalls()), (True, []))
+        pace.came(1000 - 63)
+        self.assertEqual(self.waits(), 1 / 64)
 
     def test_held_up(self) -> None:
         """It is read when it is neither ahead nor held up by who gets its bytes, whichever ends first."""
@@ -97,15 +103,15 @@ class RateTests(StreamCase):
         return client, server
 
     async def assert_paced(self, sender: Peer, taker: Peer, rate: int) -> None:
-        """At any time no more has come than the rate allows, and one read; and everything comes."""
+        """At any time no more has come than the rate allows, and two reads; and all comes in the time that it needs."""
         sender.transport.write(sent := data(1))
-        seconds = 0
+        turns = 0
         while len(taker.heard) < len(sent):
             await round_trips()
-            self.assertLessEqual(len(taker.heard), (seconds + 1) * rate + min(rate, 64 * 1024))
-            self.clock.advance(1)
-            seconds += 1
-        self.assertGreaterEqual(seconds, len(sent) // rate - 2)
+            self.assertLessEqual(len(taker.heard), rate * (turns / 8 + 2 * MOMENT))
+            self.clock.advance(1 / 8)
+            turns += 1
+        self.assertLessEqual(turns / 8, len(sent) / rate + 1)
         self.assertEqual(digest(taker.heard), digest(sent))
 
     async def test_upload(self) -> None:
@@ -126,7 +132,7 @@ class RateTests(StreamCase):
         """What a client sent before its server was reached counts, too; who is held back so long is not idle."""
         self.clock = Clock()
         server: Backend = await self.backend()
-        await self.proxy(server, time=self.clock, upload_rate=1000, timeout=2.0)
+        await self.proxy(server, time=self.clock, upload_rate=1250, timeout=2.0)
         factory = self.factory
 
         def session(client, encrypted):
