@@ -61,6 +61,9 @@ class Poller:
         #: Those that were added since the kernel told of the events that are being handed out.
         self._new: set[int] = set()
         self._handing_out = False
+        #: Whether several events are being handed out, and those that have something to send when they are.
+        self.is_busy = False
+        self.unsent: list[Any] = []
         self._afterwards: list[tuple[Any, Callable[[], object]]] = []
 
     def forget(self, descriptor: Any, closes: bool = False) -> None:
@@ -166,7 +169,9 @@ class Poller:
         watched, new = self._watched, self._new
         new.clear()
         self._handing_out = True
-        for fd, event in self._epoll.poll(0, EVENTS):
+        events = self._epoll.poll(0, EVENTS)
+        self.is_busy = len(events) > 1
+        for fd, event in events:
             descriptor = watched.get(fd)
             if descriptor is None or fd in new:
                 continue
@@ -178,7 +183,7 @@ class Poller:
             except Exception:
                 self._break(descriptor)
         self._finish()
-        self._handing_out = False
+        self._handing_out = self.is_busy = False
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor lets go."""
@@ -219,8 +224,14 @@ class Poller:
             _log.failure("{descriptor} breaks once more", descriptor=descriptor)
 
     def _finish(self) -> None:
-        while self._afterwards:
+        while self.unsent or self._afterwards:
+            unsent, self.unsent = self.unsent, []
             calls, self._afterwards = self._afterwards, []
+            for stream in unsent:
+                try:
+                    stream.flush()
+                except Exception:
+                    self._break(stream)
             for descriptor, call in calls:
                 try:
                     call()

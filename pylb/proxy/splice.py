@@ -59,6 +59,7 @@ def pass_on(source: object, sink: object, meter: Meter, count: int = sys.maxsize
     """
     if count < LEAST or type(source) is not Stream or type(sink) is not Stream:
         return False
+    sink.flush()
     if source.source_of is not None or sink.sink_of is not None or not sink.sends_at_once:
         return False
     pipe = sink.reactor.pipes.take()

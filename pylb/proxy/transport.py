@@ -4,6 +4,8 @@ A stream is a transport of Twisted's, on a poller in the place of the reactor, w
 
 - What is written is sent at once if nothing waits before it.  Only what the socket does not take is queued, and from there
   on all is as ever: producers, back-pressure, the end when the queue is empty.
+- What is small and written while several events are handed out is sent after the last of them.  To send wakes whoever
+  waits for it; a server that gets one message after the other answers them all before it sleeps again.
 - A socket that breaks while it is written to tells so a little later: whoever writes never hears of a loss before `write`
   returns.  And it is told as a loss, though the kernel, which tells an error once, makes a mere end of it afterwards.
 - With nothing queued, a connection is shut at once, and closed when the events at hand are handed out.
@@ -36,6 +38,9 @@ __all__ = ["Stream", "address_of", "make_stream"]
 
 #: A socket that takes nothing for now.
 _BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS})
+
+#: So many bytes are not small.
+_LARGE = 16 * 1024
 
 #: Closes with a reset (SO_LINGER).
 _RESET = struct.pack("ii", 1, 0)
@@ -83,6 +88,8 @@ class Stream(tcp.Connection):
         #: What passes from here to another stream, and from another one to here, without being read.
         self.source_of: Passage | None = None
         self.sink_of: Passage | None = None
+        #: What is sent when the events at hand are handed out.
+        self._unsent = b""
         # Twisted has these in its classes, where CPython looks for them anew each time: every event asks for most of them.
         self.connected = 1
         self.disconnecting = self.disconnected = 0
@@ -142,10 +149,26 @@ class Stream(tcp.Connection):
     def write(self, data: bytes) -> None:
         if self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected or self._aborting:
             super().write(data)
-            return
-        if self.sink_of is not None and self.sink_of.held:
+        elif self.sink_of is not None and self.sink_of.held:
             super().write(data)  # which comes after what passes
+        elif self._unsent:
+            self._unsent += data
+        else:
+            self._unsent = data
+            if self.reactor.is_busy and self.sink_of is None and len(data) < _LARGE:
+                self.reactor.unsent.append(self)
+            else:
+                self.flush()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def flush(self) -> None:
+        """Send what was held back until now."""
+        data = self._unsent
+        if not data:
             return
+        self._unsent = b""
         try:
             sent = self.socket.send(data)
         except OSError as error:
@@ -155,9 +178,6 @@ class Stream(tcp.Connection):
             super().write(data[sent:])
         elif self.producer is not None and not self.streamingProducer:
             self.startWriting()  # Twisted then asks it for more
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
 
     def fails(self, error: OSError) -> None:
         """The socket did not take what it was given: it is busy, or broken."""
@@ -173,6 +193,7 @@ class Stream(tcp.Connection):
             self.reactor.soon(self, self._close)
 
     def loseWriteConnection(self) -> None:
+        self.flush()
         if self._queued or not self.connected:
             super().loseWriteConnection()
         elif not self._writeDisconnected:
@@ -197,6 +218,7 @@ class Stream(tcp.Connection):
     def connectionLost(self, reason: Failure) -> None:
         if self.disconnected:
             return
+        self.flush()
         self.disconnected = 1
         self.connected = 0
         producer, self.producer = self.producer, None
@@ -224,6 +246,7 @@ class Stream(tcp.Connection):
     def _close(self) -> None:
         if self._aborting or not self.connected:
             return
+        self.flush()
         if self._queued:
             # Written after the connection was to be closed: Twisted sends that, too.
             self.stopReading()

@@ -261,6 +261,24 @@ class HeldTests(PassageCase):
         heard += self.drain()
         self.assertEqual((len(heard), heard[-4:]), (self.tally.counts[0] + 4, b"last"))
 
+    def test_written_before(self) -> None:
+        """What was written before, and is to be sent when the events at hand are handed out, comes before what passes."""
+        self.streams.is_busy = True
+        self.sink.write(b"head ")
+        self.assertTrue(self.pass_on())
+        self.sender.send(b"body")
+        self.turn()
+        self.assertEqual(self.taker.recv(100), b"head body")
+
+    def test_written_beside(self) -> None:
+        """What is written while the pipe is empty is sent at once, so that nothing passes it."""
+        self.pass_on()
+        self.streams.is_busy = True
+        self.sink.write(b"one ")
+        self.sender.send(b"two")
+        self.turn()
+        self.assertEqual(self.taker.recv(100), b"one two")
+
     def test_close_flushes(self) -> None:
         """A sink that is closed, or shut, gets first what the pipe holds."""
         for end in ("loseConnection", "loseWriteConnection"):

@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pylb.proxy.poller import can_poll
+from pylb.proxy.poller import DONE, can_poll
 from pylb.proxy.streams import Streams
 from pylb.proxy.transport import Stream, address_of
-from tests.proxy.test_poller import Reactor
+from tests.proxy.test_poller import Descriptor, Reactor
 
 PEER = IPv4Address("TCP", "192.0.2.7", 4711)
 #: More than two sockets hold between them.
@@ -117,6 +117,85 @@ class OneStream(SynchronousTestCase):
     def reset(self) -> None:
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
+
+
+class BusyTests(OneStream):
+    """What is small and written while several events are handed out is sent after the last of them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.told: list[str] = []
+
+    def busy(self, *acts) -> None:
+        """A turn with an event for each of these, in which it is called."""
+        for number, act in enumerate(acts):
+            descriptor = Descriptor(self, str(number))
+            descriptor.answers["read"] = lambda act=act, one=descriptor: self.streams.removeReader(one) or act()
+            descriptor.peer.send(b"!")
+            self.streams.addReader(descriptor)
+        self.turn()
+
+    def write(self, data: bytes):
+        return lambda: self.stream.write(data)
+
+    def look(self) -> None:
+        self.seen = self.received()
+
+    def test_after_the_last_event(self) -> None:
+        """In order, whoever wrote it."""
+        self.busy(self.write(b"one "), self.write(b"two "), self.look, self.write(b"three"))
+        self.assertEqual((self.seen, self.received()), (b"", b"one two three"))
+
+    def test_alone(self) -> None:
+        """With one event it is sent at once."""
+        self.busy(lambda: self.stream.write(b"one") or self.look())
+        self.assertEqual(self.seen, b"one")
+
+    def test_in_answer(self) -> None:
+        """What is written after the events, when all that was to be done then is done, is sent in the same turn."""
+        self.busy(lambda: self.streams.soon(self.stream, self.write(b"later")), lambda: None)
+        self.assertEqual(self.received(), b"later")
+
+    def test_large(self) -> None:
+        """What is large is sent at once, unless something waits before it."""
+        self.busy(lambda: self.stream.write(b"x" * 16 * 1024) or self.look(), self.write(b"y"))
+        self.assertEqual((self.seen, self.received()), (b"x" * 16 * 1024, b"y"))
+
+    def test_more_than_the_socket_takes(self) -> None:
+        """The rest is queued."""
+        self.busy(*[self.write(bytes([number]) * MUCH) for number in range(2)], self.write(b"last"))
+        self.assertEqual(self.streams.getWriters(), [self.stream])
+        data = self.drain()
+        self.assertTrue(data == bytes(MUCH) + b"\1" * MUCH + b"last")
+
+    def test_closed(self) -> None:
+        """It is sent before an end of any kind, and so is what is written after a connection was to be closed."""
+        self.busy(
+            lambda: self.streams.soon(
+                self.stream, lambda: self.stream.write(b"three") or self.stream.write(bytes(MUCH))
+            ),
+            lambda: self.stream.write(b"one ") or self.stream.loseConnection(),
+            self.write(b"two "),
+        )
+        self.assertTrue(self.drain() == b"one two three" + bytes(MUCH))
+        self.assertEqual((self.received(), self.protocol.heard), (None, [ConnectionDone]))
+
+    def test_half_closed(self) -> None:
+        self.busy(lambda: self.stream.write(b"one") or self.stream.loseWriteConnection(), lambda: None)
+        self.assertEqual((self.received(), self.received(), self.stream.connected), (b"one", None, 1))
+
+    def test_lost(self) -> None:
+        self.busy(lambda: self.stream.write(b"one") or self.stream.connectionLost(DONE), lambda: None)
+        self.assertEqual((self.received(), self.received(), self.protocol.heard), (b"one", None, [ConnectionDone]))
+
+    def test_broken(self) -> None:
+        """That a connection is broken is told as ever: as a loss, and not before its writer has returned."""
+        self.stream.stopReading()
+        self.reset()
+        self.busy(lambda: self.stream.write(b"one") or self.told.extend(self.protocol.heard), self.write(b"two"))
+        self.turn(2)
+        self.assertNotIn(ConnectionLost, self.told)
+        self.assertEqual(self.protocol.heard, [ConnectionLost])
 
 
 class WriteTests(OneStream):
