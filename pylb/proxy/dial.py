@@ -89,7 +89,8 @@ class Dial(ClientFactory):
 
     def __init__(self, dialler: Dialler, server: Server, reactor: Any, tls: ClientTLS | None = None) -> None:
         self.encrypted = tls is not None
-        self._dialler: Dialler | None = dialler
+        #: Who hears of it; may be replaced until then.
+        self.dialler: Dialler | None = dialler
         self._server = server
         self._reactor = reactor
         self._tls = tls
@@ -110,8 +111,8 @@ class Dial(ClientFactory):
         return self._reactor.connectUNIX(address.path, factory, timeout=None)
 
     def buildProtocol(self, addr: object) -> ServerSide:
-        assert self._dialler is not None
-        protocol = self._dialler.build()
+        assert self.dialler is not None
+        protocol = self.dialler.build()
         protocol.dial = self
         return protocol
 
@@ -139,7 +140,7 @@ class Dial(ClientFactory):
             connector.disconnect()
 
     def _finish(self) -> Dialler | None:
-        dialler, self._dialler, self._connector = self._dialler, None, None
+        dialler, self.dialler, self._connector = self.dialler, None, None
         return dialler
 
 

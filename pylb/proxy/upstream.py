@@ -23,7 +23,7 @@ from pylb.proxy.dial import Dial, ServerSide, UpstreamError
 from pylb.proxy.waiting import attend
 
 if TYPE_CHECKING:
-    from pylb.proxy.accesslog import Record
+    from pylb.proxy.accesslog import Record, Try
     from pylb.proxy.tls import ClientTLS
 
 __all__ = ["Attempts", "Limits", "Upstream"]
@@ -75,7 +75,10 @@ class Upstream:
 class Attempts:
     """One client's search for a server.  Whoever searches inherits from this, and says what it asks and what follows."""
 
-    __slots__ = ("_deadline", "_dial", "_place", "_started", "_upstream", "lease", "record")
+    __slots__ = ("_deadline", "_dial", "_place", "_started", "_upstream", "attempt", "lease", "record")
+
+    #: How the present try goes; once there is a lease.
+    attempt: Try
 
     def __init__(self, upstream: Upstream, record: Record) -> None:
         """Every try is noted in `record`."""
@@ -155,8 +158,8 @@ class Attempts:
         self._started = lease.picked
         self._use(lease)
 
-    def again(self, failure: str | None = None) -> bool:
-        """Leave the present server and try another.
+    def again(self, failure: str | None = None, after: Lease | None = None) -> bool:
+        """Leave the present server and try another, one that was not tried before this lease, or before `after`.
 
         The caller has given its verdict, or passes it as `failure`: then it holds only if another server takes over.
         False when limits or the pool do not allow it: nothing has changed then and the present lease is still held.
@@ -167,7 +170,7 @@ class Attempts:
         if limits.timeout and self._upstream.clock() - self._started >= limits.timeout:
             return False
         try:
-            lease = self._upstream.pool.acquire(self, after=self.lease)
+            lease = self._upstream.pool.acquire(self, after=after or self.lease)
         except NoServerAvailable:
             return False
         if failure is not None and self.lease is not None:
@@ -179,8 +182,19 @@ class Attempts:
     def fresh(self) -> None:
         """Reach the present server once more over a new connection: a kept one had gone stale."""
         assert self.lease is not None
-        self.record.tries[-1].started = self._upstream.clock()
+        self.attempt.started = self._upstream.clock()
         self._connect(self.lease.server)
+
+    def inherit(self, other: Attempts) -> None:
+        """Go on where another search of the same client is, which is over then; this one must have stopped."""
+        self.lease, other.lease = other.lease, None
+        self.attempt = other.attempt
+        self._dial, other._dial = other._dial, None
+        self._deadline, other._deadline = other._deadline, None
+        if self._dial is not None:
+            self._dial.dialler = self
+        if self._deadline is not None:
+            self._deadline.expired = self.late
 
     def stop(self) -> None:
         """The client needs no server any more: give up connecting and release the lease."""
@@ -195,7 +209,7 @@ class Attempts:
     def _use(self, lease: Lease) -> None:
         self.lease = lease
         server = lease.server
-        attempt = self.record.tried(server.name, lease.picked)
+        attempt = self.attempt = self.record.tried(server.name, lease.picked)
         idle = self.take_idle(server)
         if idle is None:
             self._connect(server)
@@ -246,7 +260,7 @@ class Attempts:
     def reached(self, protocol: ServerSide) -> None:
         """The dial's: the server is there."""
         self._dialled()
-        attempt, limits = self.record.tries[-1], self._upstream.limits
+        attempt, limits = self.attempt, self._upstream.limits
         attempt.connect_time = self._upstream.clock() - attempt.started
         set_options(protocol.transport, nodelay=limits.tcp_nodelay, keepalive=limits.keepalive)
         self.connected(protocol)
@@ -257,7 +271,7 @@ class Attempts:
         self._missed(error)
 
     def _missed(self, error: UpstreamError) -> None:
-        self.record.tries[-1].status = 504 if error.timed_out else 502
+        self.attempt.status = 504 if error.timed_out else 502
         if not error.ours and self.lease is not None:
             kind = "timeout" if error.timed_out else "error"
             if kind in self._upstream.blamed:

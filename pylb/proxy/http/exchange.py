@@ -164,7 +164,7 @@ class Exchange(Sending):
 
     def _accept(self, head: ResponseHead) -> bool:
         """Whether a head is passed on; if not, another server has been asked."""
-        attempt, pool, status = self.record.tries[-1], self._pool, head.status
+        attempt, pool, status = self.attempt, self._pool, head.status
         attempt.status = status
         attempt.header_time = pool.upstream.clock() - attempt.started
         if status in pool.unwelcome and self._turn_down(status):
@@ -241,14 +241,14 @@ class Exchange(Sending):
             self._stop()
             self.answer_breaks()
             return
-        self.record.tries[-1].status = status
+        self.attempt.status = status
         if kind in self._pool.upstream.blamed:
             self.lease.failed(reason)
         if kind not in self._pool.next_upstream or not self._may_repeat() or not self.again():
             self._give_up(status)
 
     def _give_up(self, status: int) -> None:
-        self.record.tries[-1].status = status
+        self.attempt.status = status
         self.stop()
         self.answer_fails(status)
 

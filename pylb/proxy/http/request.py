@@ -12,10 +12,10 @@ from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader, encode_chunk, encode_last_chunk
-from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import own_host
 from pylb.proxy.http.head import BadHead, ResponseHead
 from pylb.proxy.http.headers import UPGRADE_LINES, framing_line, response_start
+from pylb.proxy.http.hedge import HedgedExchange
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.tunnel import Tunnel
@@ -53,7 +53,7 @@ def _record(connection: ClientConnection) -> Record:
     return Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
 
 
-class ClientRequest(Exchange):
+class ClientRequest(HedgedExchange):
     """One request on a client's connection."""
 
     __slots__ = ("_body", "_body_size", "_connection", "_framing", "_keep")

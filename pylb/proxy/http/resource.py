@@ -23,6 +23,7 @@ from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
 from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead, parse_request
 from pylb.proxy.http.headers import length_line, response_lines
+from pylb.proxy.http.hedge import HedgedExchange
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.pages import page_body
 from pylb.proxy.http.server import ServerConnection
@@ -111,7 +112,7 @@ class _Answer:
         """The client's end is told by notifyFinish."""
 
 
-class _WebRequest(Exchange):
+class _WebRequest(HedgedExchange):
     """An exchange on behalf of a twisted.web request."""
 
     __slots__ = ("_gone", "_held", "_left", "_request")

@@ -61,6 +61,10 @@ class ServerConnection(ServerSide):
         self.server = server
         self.heard = False
 
+    def belong_to(self, exchange: Exchange) -> None:
+        """Another one goes on with the request that was begun."""
+        self._exchange = exchange
+
     def expect(self, seconds: float) -> None:
         """The server must do something within this time (0: it need not).  While it is not read it cannot be late."""
         if not self._paused:
@@ -123,8 +127,8 @@ class ServerConnection(ServerSide):
                     self._read_body(exchange, self._body, data)
             except BadHead as bad:
                 exchange.misunderstood(bad.reason)
-            if self._exchange is exchange:
-                exchange.await_more()
+            if self._exchange is not None:
+                self._exchange.await_more()
         elif self._tunnel is not None:
             self._tunnel.from_server(data)
         else:
@@ -152,13 +156,13 @@ class ServerConnection(ServerSide):
         framing = response_framing(head, self._method)
         if framing == len(data):
             exchange.answered(head, framing, data)
-            if self._exchange is exchange:
-                exchange.answered_all(None, True)
+            if self._exchange is not None:
+                self._exchange.answered_all(None, True)
             return
         body = self._body = body_reader(framing)
         payload, behind = (b"", data) if body.done else (body.feed(data), body.rest)
         exchange.answered(head, framing, payload)
-        self._end(exchange, body, behind)
+        self._end(body, behind)
 
     def _read_body(self, exchange: Exchange, body: BodyReader, data: bytes) -> None:
         payload = body.feed(data)
@@ -166,7 +170,7 @@ class ServerConnection(ServerSide):
             exchange.answer_data(payload)
         if len(data) >= splice.MANY and not body.done and self._exchange is exchange:
             exchange.pass_answer(self, body.left)
-        self._end(exchange, body, body.rest)
+        self._end(body, body.rest)
 
     def came(self, count: int) -> None:
         """So many bytes of the body pass unread."""
@@ -180,11 +184,11 @@ class ServerConnection(ServerSide):
     def passed(self) -> None:
         """All of the body has."""
         if self._exchange is not None and self._body is not None:
-            self._end(self._exchange, self._body, b"")
+            self._end(self._body, b"")
 
-    def _end(self, exchange: Exchange, body: BodyReader, behind: bytes) -> None:
-        if body.done and self._exchange is exchange:
-            exchange.answered_all(body.trailers, not behind)
+    def _end(self, body: BodyReader, behind: bytes) -> None:
+        if body.done and self._exchange is not None:
+            self._exchange.answered_all(body.trailers, not behind)
 
     def lost(self, reason: Failure) -> None:
         exchange, self._exchange = self._exchange, None

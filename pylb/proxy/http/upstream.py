@@ -27,6 +27,7 @@ class HttpUpstream:
         "blamed_if_retried",
         "blamed_statuses",
         "cookie",
+        "hedge",
         "idle",
         "learns_at_end",
         "learns_at_head",
@@ -46,6 +47,7 @@ class HttpUpstream:
         self.idle = idle
         self.send_timeout = send_timeout
         self.read_timeout = read_timeout
+        self.hedge = upstream.pool.spec.hedge
         #: The pool's.
         self.name = upstream.pool.name
         #: What is tried elsewhere, and which statuses are.
