@@ -207,9 +207,14 @@ class TLSStream(Stream):
     # What goes.
 
     def write(self, data: bytes) -> None:
-        waits = self._tempDataBuffer or self.dataBuffer or not self._ready
-        if waits or not (data and self.connected) or self._writeDisconnected or self._aborting:
+        if self._ready:
+            super().write(data)
+        else:
             FileDescriptor.write(self, data)
+
+    def flush(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if not data:
             return
         sent = self._send(data)
         if sent < len(data):

@@ -368,6 +368,16 @@ class WriteTests(OneTLSStream):
         self.stream.writeSequence([b"two ", b"three"])
         self.assertEqual((self.far.read(), self.streams.getWriters()), (b"one two three", []))
 
+    def test_busy(self) -> None:
+        """What is written while several events are handed out is sent after the last of them, and before the end."""
+        self.streams.is_busy = True
+        self.stream.write(b"one ")
+        self.stream.write(b"two")
+        self.assertEqual(self.far.read(), b"")
+        self.stream.loseConnection()
+        self.turn()
+        self.assertEqual(self.far.read(), b"one two")
+
     def test_the_rest_is_queued(self) -> None:
         """What the socket does not take is sent when it does, in order with what is written meanwhile."""
         sent = os.urandom(MUCH)
