@@ -21,11 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class CommandTestCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        keep_signals(self)
-
     def assert_serves(self, command: list[str], config: str = "/etc/pylb/lb.yaml", demo: bool = False) -> None:
         """It is twistd in the foreground, without a pid file, with pylb and this configuration."""
+        keep_signals(self)
         program, *arguments = command
         self.assertEqual(Path(program).name, "twistd")
         twistd = ServerOptions()
@@ -39,7 +37,6 @@ class ServiceTests(CommandTestCase):
     """etc/pylb.service."""
 
     def setUp(self) -> None:
-        super().setUp()
         unit = ConfigParser(interpolation=None)
         unit.optionxform = str  # type: ignore[assignment, method-assign]
         unit.read(ROOT / "etc" / "pylb.service")
