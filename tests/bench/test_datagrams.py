@@ -29,6 +29,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_exchange(self) -> None:
         """What is counted was answered, to all of the sockets, and took some of the time."""
+        self.patch(datagrams, "_LOST_AFTER", 10.0)  # However busy the machine is, none counts as lost.
         with serving(self.serve()) as port:
             done = datagrams.exchange(port)
         self.assertEqual(len(set(self.seen)), datagrams.SOCKETS)
