@@ -77,16 +77,9 @@ class Connecting:
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._socket: Any = sock
         self.fileno = sock.fileno
-        self._problem = sock.connect_ex(where)
-        if self._problem == errno.EINPROGRESS:
-            # To a server on this machine it is made by now, which connect(2) tells when it is asked again.
-            self._problem = sock.connect_ex(where)
-        if self._problem == errno.EAGAIN and family == socket.AF_UNIX:
-            self._problem = errno.ECONNREFUSED  # That is its word for a queue that is full.
-        if self._problem == errno.EALREADY:
-            reactor.addWriter(self)
-        else:
-            reactor.soon(self, self._settle)
+        self._problem = 0
+        # One after the other with those that other events ask for: a server that the first one wakes is awake for the rest.
+        reactor.soon(self, self._connect)
 
     def logPrefix(self) -> str:
         return "-"
@@ -110,6 +103,25 @@ class Connecting:
             self._stream.loseConnection()
         elif self._socket is not None:
             self._fail(UserError())
+
+    def _connect(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            problem = self._socket.connect_ex(self._where)
+            if problem == errno.EINPROGRESS:
+                # To a server on this machine it is made by now, which connect(2) tells when it is asked again.
+                problem = self._socket.connect_ex(self._where)
+        except OSError as error:
+            self._fail(error)  # It is no address.
+            return
+        if problem == errno.EALREADY:
+            self._reactor.addWriter(self)
+            return
+        # EAGAIN is a Unix socket's word for a queue that is full, and else says that there is no port left.
+        full = problem == errno.EAGAIN and isinstance(self._where, str)
+        self._problem = errno.ECONNREFUSED if full else problem
+        self._reactor.soon(self, self._settle)
 
     def _settle(self) -> None:
         """It is known whether the connection was made."""

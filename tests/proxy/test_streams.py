@@ -26,6 +26,7 @@ from pylb.proxy.streams import Streams, streams
 from tests.backends import Backend, dead_address, round_trips, socket_path, until
 from tests.fakes import FakeReactor
 from tests.proxy.listening import ListeningStreams
+from tests.proxy.streams import deaf_address
 from tests.proxy.test_transport import Notes
 
 
@@ -129,6 +130,12 @@ class ConnectTests(TestCase):
         error = await self.assert_failed(ConnectError)
         self.assertEqual(error.osError, errno.ENOENT)
 
+    async def test_no_address(self) -> None:
+        """What the system does not take for an address is a failure like others."""
+        self.streams.connectUNIX("/" * 1000, self.asker)
+        self.assertEqual(self.asker.failed, [])
+        await self.assert_failed(OSError)
+
     async def test_given_up(self) -> None:
         """Whoever gives up is told so, once, and nothing is left."""
         port = self.listening()
@@ -142,6 +149,14 @@ class ConnectTests(TestCase):
         self.assertEqual(self.streams.getWriters(), [])
         await round_trips()
         self.assertEqual(len(self.asker.failed), 2)
+
+    async def test_given_up_on_the_way(self) -> None:
+        """So it is while the other end has not answered."""
+        where = deaf_address(self)
+        connecting = self.streams.connectTCP(where.host, where.port, self.asker)
+        await until(self.streams.getWriters)
+        connecting.disconnect()
+        self.assertEqual(([type(error) for error in self.asker.failed], self.streams.getWriters()), ([UserError], []))
 
     def test_no_socket(self) -> None:
         """Without a descriptor, or with a zone that is not there, OSError is raised and nothing is left."""
