@@ -84,8 +84,10 @@ class Deadlines:
                 else:
                     self._stopped -= 1
         finally:
-            if queue:
+            if len(self):
                 self._arm()
+            else:
+                self._clear()
 
 
 class Deadline:

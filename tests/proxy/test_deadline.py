@@ -152,6 +152,17 @@ class DeadlinesTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.expired, ["c"])
 
+    def test_the_last_one_expires(self) -> None:
+        """So it does with the last one that expires, if only some that were stopped would come later."""
+        last, stopped = self.deadline("a", 1), self.deadline("b", 2)
+        stopped.stop()
+        self.clock.advance(1)
+        self.assertEqual((self.expired, self.clock.getDelayedCalls(), len(self.deadlines)), (["a"], [], 0))
+        last.set(1)
+        stopped.set(2)
+        self.clock.pump([1, 1])
+        self.assertEqual((self.expired, len(self.deadlines)), (["a", "a", "b"], 0))
+
     def test_stopped_ones_go(self) -> None:
         """Those that come and go take no more room than a few and the living do, and the living lose nothing by it."""
         living = [self.deadline(f"{n}", 100 + n) for n in range(10)]
