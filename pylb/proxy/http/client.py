@@ -58,8 +58,10 @@ class ClientConnection(Protocol):
         self._pending = b""
         self._serving = False
         self._reading = True
-        #: An answer was given, nothing of the next request has come, and it can be answered when it does.
-        self._idle = False
+        #: Nothing of the next request has come, and it can be answered when it does.
+        self._idle = True
+        #: An answer was given: the next head has its time from when it begins.
+        self._answered = False
         #: The client does not read.
         self._blocked = False
         #: The server does not take the request's body.
@@ -248,10 +250,12 @@ class ClientConnection(Protocol):
         """The whole head must come in time; for the first one that began with the connection."""
         if self._idle and self._reader.begun:
             self._idle = False
-            self._deadline.set(self.factory.spec.client_header_timeout)
+            if self._answered:
+                self._deadline.set(self.factory.spec.client_header_timeout)
 
     def _await_request(self) -> None:
         self._idle = not self._blocked
+        self._answered = True
         spec = self.factory.spec
         self._deadline.set(spec.send_timeout if self._blocked else spec.keepalive_timeout)
 

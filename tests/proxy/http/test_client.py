@@ -186,6 +186,17 @@ class DeadlineTests(TestCase):
         self.assertIn(b"408 Request Timeout", await client.until(b"408 Request Timeout\n"))
         self.assertEqual(rig.log.statuses, [408])
 
+    async def test_first_header_deadline(self):
+        """The deadline of the first head begins with the connection."""
+        rig = Rig(self, Backend(self))
+        client = await rig.connect()
+        await settled(lambda: len(rig.connections) == 1)
+        rig.time.advance(5)
+        client.send(b"G")
+        await turns(3)
+        rig.time.advance(5.1)
+        await client.until(b"408 Request Timeout\n")
+
     async def test_second_header_deadline(self):
         """The deadline of a later head begins with its first byte."""
         rig = Rig(self, Backend(self, HELLO))
