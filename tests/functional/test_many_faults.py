@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 
 from tests.functional.faulty import FAULTS, Faulty, Plan, body_of
-from tests.functional.turning import Answer, OnTwisted, OverTLS, TurningRig
+from tests.functional.turning import Answer, Hedged, OnTwisted, OverTLS, TurningRig
 
 #: Another one makes another run.
 SEED = 5
@@ -23,8 +23,9 @@ class FaultCase(TurningRig):
     RARITY = 2.0
     #: Requests, the least number of faults that they are to meet, and that of each kind.
     COUNT = 0
-    FAULTS = 1_000
+    TOTAL = 1_000
     EACH = 80
+    KINDS = (*FAULTS, "late", "refused")
 
     async def serve(self, **server: object) -> None:
         """`server` is what the configuration says of each."""
@@ -43,8 +44,8 @@ class FaultCase(TurningRig):
             _, tries, connects = line.rsplit("=", 2)
             happened["late"] += tries.count("504")
             happened["refused"] += connects.count("-")
-        self.assertGreaterEqual(happened.total() - happened["late"], self.FAULTS)
-        self.assertEqual({kind for kind in (*FAULTS, "late", "refused") if happened[kind] < self.EACH}, set(), happened)
+        self.assertGreaterEqual(happened.total() - happened["late"], self.TOTAL)
+        self.assertEqual({kind for kind in self.KINDS if happened[kind] < self.EACH}, set(), happened)
 
 
 class GetTests(FaultCase):
@@ -85,7 +86,7 @@ class PostTests(FaultCase):
 
 class PutTests(FaultCase):
     COUNT = 3_000
-    FAULTS = 250
+    TOTAL = 250
     EACH = 20
 
     async def test_none_is_spoilt(self) -> None:
@@ -104,23 +105,40 @@ class PutTests(FaultCase):
 
 class TwistedGetTests(OnTwisted, GetTests):
     COUNT = 5_000
-    FAULTS = 250
+    TOTAL = 250
     EACH = 20
 
 
 class TwistedPostTests(OnTwisted, PostTests):
     COUNT = 1_500
-    FAULTS = 250
+    TOTAL = 250
     EACH = 15
+
+
+class HedgedGetTests(Hedged, GetTests):
+    COUNT = 5_000
+    TOTAL = 250
+    EACH = 20
+    KINDS = (*FAULTS, "refused")
+
+
+class HedgedPostTests(Hedged, PostTests):
+    COUNT = 1_500
+    TOTAL = 250
+    EACH = 15
+
+
+class HedgedPutTests(Hedged, PutTests):
+    KINDS = (*FAULTS, "refused")
 
 
 class TLSGetTests(OverTLS, GetTests):
     COUNT = 2_500
-    FAULTS = 150
+    TOTAL = 150
     EACH = 10
 
 
 class TLSPostTests(OverTLS, PostTests):
     COUNT = 800
-    FAULTS = 150
+    TOTAL = 150
     EACH = 8

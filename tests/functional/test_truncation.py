@@ -13,7 +13,7 @@ from twisted.internet.endpoints import connectProtocol
 from tests.backends import Backend, Peer, until
 from tests.functional.faulty import body_of
 from tests.functional.rig import all_at_once
-from tests.functional.turning import OnTwisted, OverTLS, TurningRig
+from tests.functional.turning import Hedged, OnTwisted, OverTLS, TurningRig
 
 #: Another one makes another run.
 SEED = 7
@@ -22,6 +22,8 @@ CASES = [
     *((framing, end) for framing in ("length", "chunks") for end in ("whole", "close", "reset", "hang")),
     *(("close", end) for end in ("whole", "reset", "hang")),
 ]
+#: And so many bytes.
+SIZES = (2, 10, 1_000, 20_000, 300_000)
 HEADS = {"length": b"Content-Length: %d\r\n", "chunks": b"Transfer-Encoding: chunked\r\n", "close": b""}
 
 
@@ -65,13 +67,16 @@ class TruncationTests(TurningRig):
         return {"address": f"127.0.0.1:{port.getHost().port}", "max_fails": 0}
 
     def serve(self, peer: Peer, data: bytes) -> None:
-        """Answer, whole or not."""
-        if b"\r\n\r\n" not in peer.heard:
-            return
-        number = int(re.match(rb"GET /(\d+) ", peer.heard)[1])
-        peer.heard.clear()
+        """Answer, sometimes late."""
+        if b"\r\n\r\n" in peer.heard:
+            number = int(re.match(rb"GET /(\d+) ", peer.heard)[1])
+            peer.heard.clear()
+            self.time.callLater(self.dice.choice((0, 8)) * self.time.step, self.answer, peer, number)
+
+    def answer(self, peer: Peer, number: int) -> None:
+        """Whole or not."""
         framing, end = CASES[number % len(CASES)]
-        body = body_of(number, self.dice.choice((2, 10, 1_000, 20_000, 300_000)))
+        body = body_of(number, SIZES[number // len(CASES) % len(SIZES)])
         sent = self.framed(framing, body)
         if end == "whole":
             self.whole[number] = body
@@ -105,6 +110,10 @@ class TruncationTests(TurningRig):
 
 
 class TwistedTruncationTests(OnTwisted, TruncationTests):
+    COUNT = 330
+
+
+class HedgedTruncationTests(Hedged, TruncationTests):
     COUNT = 330
 
 

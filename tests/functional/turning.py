@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import trustme
@@ -32,7 +33,7 @@ from pylb.service import LoadBalancer
 from tests.backends import until
 from tests.functional.rig import Rig, all_at_once, free_port
 
-__all__ = ["LENGTH", "Answer", "Client", "News", "OnTwisted", "OverTLS", "Request", "Turning", "TurningRig"]
+__all__ = ["LENGTH", "Answer", "Client", "Hedged", "News", "OnTwisted", "OverTLS", "Request", "Turning", "TurningRig"]
 
 #: A number, and what is sent, in pieces.
 Request: TypeAlias = "tuple[int, tuple[bytes, ...]]"
@@ -150,6 +151,8 @@ class TurningRig(Rig):
     #: Seconds a turn; whoever answers does so within a few.
     STEP = 0.001
     CLIENTS = 36
+    #: What the configuration says of the pool.
+    POOL: Mapping[str, object] = MappingProxyType({})
 
     def setUp(self) -> None:
         super().setUp()
@@ -164,7 +167,7 @@ class TurningRig(Rig):
         """Serve; `servers`, `pool` and `listener` are as in the configuration."""
         config = {
             "access_log": {"path": str(self.log), "format": LOG},
-            "pools": {"p": {"servers": list(servers), **pool}},
+            "pools": {"p": {"servers": list(servers), **self.POOL, **pool}},
             "listeners": {"web": {"protocol": "http", "listen": f"127.0.0.1:{free_port()}", "pool": "p", **listener}},
         }
         self.balancer = LoadBalancer(from_dict(config), self.time, self.time.seconds)
@@ -219,6 +222,12 @@ class OnTwisted:
     """Twisted's own transports serve."""
 
     POLLS = False
+
+
+class Hedged:
+    """A second server is asked after a few turns."""
+
+    POOL = MappingProxyType({"hedge": "5ms"})
 
 
 class OverTLS:
