@@ -40,6 +40,7 @@ class Lease:
         server.active += 1
         server.held[0] += 1
         server.picked += 1
+        pool.active += 1
         if tried:
             pool.retries += 1
         if self.waits:
@@ -49,23 +50,36 @@ class Lease:
     def succeeded(self) -> None:
         """The server did what it was asked."""
         if not self.judged and not self._released:
-            self._judge()
-            if self.server.health.fails:
+            self.judged = True
+            server = self.server
+            server.silent_since = None
+            if self.tried:
+                self._pool.retries -= 1
+            if server.health.fails:
                 self._pool.succeeded(self)
 
     def failed(self, reason: str) -> None:
         """The server did not; `reason` is for the log."""
         if not self.judged and not self._released:
-            self._judge()
+            self.judged = True
+            if self.tried:
+                self._pool.retries -= 1
             self.server.failures += 1
             if self.waits:
                 self._wait_no_more()  # However soon an answer came that counts as a failure, it is no quick one.
             self._pool.failed(self, reason)
 
-    def _judge(self) -> None:
-        self.judged = True
-        if self.tried:
-            self._pool.retries -= 1
+    def overtaken(self, patience: float) -> None:
+        """Another server has answered first.
+
+        That is no failure, unless nobody has had an answer of this one for `patience` seconds (0 is for ever).
+        """
+        self.timed(self._pool.metric)
+        since = self.server.silent_since
+        if since is None:
+            since = self.server.silent_since = self.picked
+        if 0 < patience <= self._pool.now() - since:
+            self.failed(f"no answer within {patience:g} s, while others did")
 
     def timed(self, moment: str) -> None:
         """The moment that a metric names has come (see `pylb.model.Balance`).
@@ -99,6 +113,7 @@ class Lease:
         server = self.server
         server.active -= 1
         server.held[0] -= 1
+        self._pool.active -= 1
         if self.tried and not self.judged:
             self._pool.retries -= 1
         if self.waits:

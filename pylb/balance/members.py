@@ -246,6 +246,10 @@ class Members:
 
     # What becomes of servers.
 
+    def now(self) -> float:
+        """What the pool's clock reads."""
+        return self._clock()
+
     def _start_slowly(self, server: Server, now: float) -> None:
         tier = self._tier_of.get(server)
         if tier is not None and server.spec.slow_start and len(self.servers) > 1:

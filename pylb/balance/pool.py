@@ -66,6 +66,8 @@ class Pool(Members):
         self.retries = 0
         #: Connections that are being made.
         self.pending = 0
+        #: Leases of this process.
+        self.active = 0
         self._limits_retries = spec.max_retries > 0 or spec.retry_budget is not None
         self._refused_at = -inf
         self._refusing = False
@@ -76,79 +78,91 @@ class Pool(Members):
         if self.sticky is not None:
             self.sticky.use(self.servers)
 
-    def acquire(self, request: Request | None = None, after: Lease | None = None, *, first: bool = False) -> Lease:
+    def acquire(self, request: Request | None = None, after: Lease | None = None, *, waited: bool = False) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
-        Raises NoServerAvailable when none is usable, or all that are were tried, or the one that the request belongs to
-        cannot serve and no other may, or others wait for one, or no more retries are allowed, or the method breaks.  The
-        first and the last are counted as refused, the first unless `after` has no verdict yet: its holder can go on with it;
-        or there is room in the queue.  Those who wait there go before others; `first` is for them.
+        `waited` is who has its turn in the queue.  Raises NoServerAvailable when none is usable, or all that are were tried,
+        or the one that the request belongs to cannot serve and no other may, or those who wait must be seen to first, or no
+        more retries are allowed, or the method breaks.  It is counted as refused if none is usable, unless `after` has no
+        verdict yet, so that its holder can go on with it, or it may wait; and if the method breaks.
         """
         now = self._clock()
         if now > self._next_look:
             self._look(now)
-        tried: tuple[Server, ...] = ()
-        if after is not None:
-            tried = (*after.tried, after.server)
-            if self._limits_retries and not self._may_retry():
-                raise NoServerAvailable(f"pool {self.name}: {self.retries} retries are under way already")
-        elif self.queue and not first and not self._strict:
-            raise self._refuse(now, None, first)
+        tried = () if after is None and self.queue is None else self._admit(after, waited, now)
         bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
         if bound and self._strict:
-            return self._give(self._own(bound, tried, now, first), tried, now)
+            return self._give(self._own(bound, tried, now, waited), tried, now)
         for tier in self._tiers:
             server = self._bound(bound, tier, tried, now) if bound else None
             if server is not None:
                 return self._give(server, tried, now)
             while tier.usable and (not tried or tier.offers(tried)):
-                try:
-                    server = tier.choose(request, tried, now)
-                    if self._is_own and server not in self._tier_of:
-                        raise TypeError(f"choose() returned {server!r}, which is no server of the pool")
-                except Exception as error:
-                    raise self._broken(error, now) from error
+                choose = tier.choose if not self._is_own else self._chosen_by(tier)
+                server = choose(request, tried, now)
                 if self._colleagues is None or self._has_room(server, now):
                     return self._give(server, tried, now)
-        raise self._refuse(now, after, first)
+        raise self._refuse(now, after, waited)
+
+    def _admit(self, after: Lease | None, waited: bool, now: float) -> tuple[Server, ...]:
+        """The servers that were tried; raises NoServerAvailable where it is not the time for another one."""
+        if after is not None:
+            if self._limits_retries and not self._may_retry():
+                raise NoServerAvailable(f"pool {self.name}: {self.retries} retries are under way already")
+            return (*after.tried, after.server)
+        if self.queue is not None and self.queue.due and not waited:
+            raise self._refuse(now, None, waited)
+        return ()
 
     def serve_waiting(self) -> None:
         """Give those that wait their leases, as far as there are servers for them."""
-        assert self.queue is not None
-        for place in self.queue.in_order():
-            try:
-                lease = self.acquire(place.waiter, first=True)
-            except NoServerAvailable:
-                if self._strict:
-                    continue  # It waits for its own server, and the next one may belong to another.
+        queue = self.queue
+        assert queue is not None
+        queue.due = False
+        for place in queue.in_order():
+            if self.crowded:
                 break
-            self.queue.leave(place)
-            place.waiter.served(lease)
+            try:
+                lease = self.acquire(place.waiter, waited=True)
+            except NoServerAvailable as error:
+                if not error.may_wait:
+                    queue.leave(place)
+                    place.waiter.refused(error)
+                elif self.sticky is None:
+                    break  # Without sessions, what is not to be had for one is not for the next one.
+            else:
+                queue.leave(place)
+                place.waiter.served(lease)
 
     def wait_ends(self, place: Place) -> NoServerAvailable:
         """Somebody has waited for too long."""
         assert self.queue is not None
         self.queue.leave(place)
         self.queue.timeouts += 1
-        return self._turn_away(self._clock())
+        return self._turn_away(self._clock(), f"waited for {self.queue.spec.timeout:g} s in the queue")
 
     def next_change(self) -> float | None:
         """In how many seconds time alone may bring a server back; None if it never does."""
         return None if self._next_look == inf else max(0.0, self._next_look - self._clock())
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as many connections are being made as may be."""
+        return 0 < self.spec.max_pending <= self.pending
 
     def _bound(self, bound: Collection[Server], tier: Tier, tried: Collection[Server], now: float) -> Server | None:
         """The first of `bound` that is of this tier and can serve."""
         mine = [server for server in bound if server.spec.backup is tier.backup]
         return self._first_of(mine, tried, now)
 
-    def _own(self, bound: Collection[Server], tried: Collection[Server], now: float, waits: bool) -> Server:
+    def _own(self, bound: Collection[Server], tried: Collection[Server], now: float, waited: bool) -> Server:
         """The first of `bound` that can serve, backup or not; nobody else will do."""
         server = self._first_of(bound, tried, now)
         if server is not None:
             return server
         states = ", ".join(f"{server.name} {server.state(now)}" for server in bound)
         reason = f"pool {self.name}: the session's own server {states}"
-        if waits or (not tried and self._has_place()):
+        if waited or (not tried and self.has_place()):
             raise NoServerAvailable(reason, may_wait=True)
         self.refused += not tried
         raise NoServerAvailable(reason)
@@ -199,6 +213,20 @@ class Pool(Members):
         else:
             lease.epoch = NO_EPOCH
 
+    def _chosen_by(self, tier: Tier) -> Callable[[Request | None, Collection[Server], float], Server]:
+        """What asks somebody's own method, and does not trust it."""
+
+        def choose(request: Request | None, tried: Collection[Server], now: float) -> Server:
+            try:
+                server = tier.choose(request, tried, now)
+                if server not in self._tier_of or not server.usable or server in tried:
+                    raise ValueError(f"choose() returned {server!r}, which is none of those that it may choose from")
+            except Exception as error:
+                raise self._broken(error, now) from error
+            return server
+
+        return choose
+
     def _broken(self, error: Exception, now: float) -> NoServerAvailable:
         self.refused += 1
         if now >= self._tell_broken:
@@ -206,8 +234,8 @@ class Pool(Members):
             self._observer.method_broke(self, error)
         return NoServerAvailable(f"pool {self.name}: its balancing method breaks: {error!r}")
 
-    def _refuse(self, now: float, after: Lease | None, waits: bool) -> NoServerAvailable:
-        if waits or (after is None and self._has_place()):
+    def _refuse(self, now: float, after: Lease | None, waited: bool) -> NoServerAvailable:
+        if waited or (after is None and self.has_place()):
             return NoServerAvailable(f"pool {self.name}: no server is to be had now", may_wait=True)
         if after is not None and any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
@@ -215,17 +243,26 @@ class Pool(Members):
             return NoServerAvailable(f"pool {self.name}: no other server is usable")
         return self._turn_away(now)
 
-    def _turn_away(self, now: float) -> NoServerAvailable:
+    def _turn_away(self, now: float, why: str = "no usable server") -> NoServerAvailable:
+        states = ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])
+        if self.queue is not None and self.queue.full:
+            why = "the queue is full"
+        return self._count_refused(now, f"{why}: {states}")
+
+    def too_many(self) -> NoServerAvailable:
+        """Somebody needs a connection who may not have one, because of `crowded`."""
+        return self._count_refused(self._clock(), f"{self.pending} connections are being made already (max_pending)")
+
+    def _count_refused(self, now: float, reason: str) -> NoServerAvailable:
         self.refused += 1
         self._refused_at = now
-        reason = "no usable server: " + ", ".join(f"{server.name} {server.state(now)}" for server in self.servers[:10])
         if not self._refusing:
             self._refusing = True
             self._observer.pool_changed(self, False, reason)
         return NoServerAvailable(f"pool {self.name}: {reason}")
 
-    def _has_place(self) -> bool:
-        """Whether one more may wait; if there is a queue, and it is full, one has been too many."""
+    def has_place(self) -> bool:
+        """Whether one more may wait; if there is a queue, and it is full, this one was too many."""
         if self.queue is None:
             return False
         self.queue.overflows += self.queue.full
@@ -235,8 +272,7 @@ class Pool(Members):
         budget = self.spec.retry_budget
         if budget is None:
             return self.retries < self.spec.max_retries
-        active = sum(server.held[0] for server in self.servers)
-        return self.retries < max(budget.min_retries, active * budget.percent // 100)
+        return self.retries < max(budget.min_retries, self.active * budget.percent // 100)
 
     def bind(self, request: Request, server: Server) -> bool:
         """The session of `request` belongs to `server` from now on; whether that is news."""

@@ -1,7 +1,7 @@
 """Who is next when a server can be had again?
 
 Those that wait stand in the order of their priority, the lowest number first, and among equals in the order in which they
-came.  Who comes while others wait goes behind them.
+came.  Who comes while it has not been looked which of them can be served now goes behind them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Waiter(Request, Protocol):
     def served(self, lease: Lease) -> None:
         """The wait is over."""
 
+    def refused(self, error: Exception) -> None:
+        """It is in vain."""
+
 
 class Place:
     """Somebody's place in a queue."""
@@ -45,7 +48,7 @@ class Place:
 class Queue:
     """Those that wait for a server of one pool."""
 
-    __slots__ = ("_entries", "_number", "_priority", "_waiting", "changed", "overflows", "spec", "timeouts")
+    __slots__ = ("_entries", "_number", "_priority", "_waiting", "changed", "due", "overflows", "spec", "timeouts")
 
     def __init__(self, spec: model.Queue) -> None:
         self.spec = spec
@@ -54,6 +57,8 @@ class Queue:
         self.timeouts = 0
         #: Called when somebody may be served now, and when the first one has come or the last one has left.
         self.changed: Callable[[], None] | None = None
+        #: Whether it has not been looked yet who may be served: until then nobody goes before them.
+        self.due = False
         self._priority = compile_key(spec.priority) if spec.priority else None
         #: A heap of (priority, number, place), those that have left among them.
         self._entries: list[tuple[int, int, Place]] = []
@@ -106,7 +111,8 @@ class Queue:
                     heappush(self._entries, entry)
 
     def tell(self) -> None:
-        """See who may be served."""
+        """It must be looked who may be served."""
+        self.due = self._waiting > 0
         if self.changed is not None:
             self.changed()
 
@@ -115,6 +121,6 @@ class Queue:
         if self._priority is None:
             return 0
         try:
-            return int(self._priority(waiter))
+            return int(self._priority(waiter)[:20])  # Longer numbers are as far behind, or in front, as one can be.
         except ValueError:
             return 0

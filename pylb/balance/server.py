@@ -46,6 +46,7 @@ class Server:
         "name",
         "picked",
         "share",
+        "silent_since",
         "spec",
         "switch",
         "usable",
@@ -68,6 +69,8 @@ class Server:
         #: Those of them whose time is to be measured still, and the sum of the moments at which they were given.
         self.waiting = 0
         self.began = 0.0
+        #: When it was asked first of those who had to be answered by others since its last answer, if there were any.
+        self.silent_since: float | None = None
         #: Leases and failures since the start.
         self.picked = 0
         self.failures = 0

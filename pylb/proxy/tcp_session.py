@@ -145,6 +145,8 @@ class Session(Attempts):
         """No more bytes come from there."""
         end.ended = True
         if self._early is not None:
+            if not self._early and not self._half_close:
+                self._close()  # It has said nothing, and will not be told anything.
             return
         if end is self._server:
             self.lease.timed("last_byte")
@@ -188,6 +190,7 @@ class Session(Attempts):
 
     def abort(self) -> None:
         """Close both ends at once."""
+        self._early = None  # Nobody is to have it any more.
         ends = self._client, self._server
         for end in ends:
             if end is not None:

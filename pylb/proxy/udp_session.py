@@ -120,7 +120,7 @@ class Session:
     def _answered(self) -> None:
         """The first reply is here."""
         self.lease.timed("first_byte")
-        if self._proxy.responses is None and self.lease.server.health.fails:
+        if self._proxy.responses is None and (self.lease.tried or self.lease.server.health.fails):
             self.lease.succeeded()
 
     @property

@@ -151,12 +151,29 @@ class Attempts:
 
     def served(self, lease: Lease) -> None:
         """The queue's: it is our turn."""
+        self._waited()
+        self._started = lease.picked
+        self._use(lease)
+
+    def refused(self, error: Exception) -> None:
+        """The queue's: nobody will ever serve us."""
+        self._waited()
+        self.unreachable(error)
+
+    def _waited(self) -> Place:
+        """The place that was left."""
         place, self._place = self._place, None
         assert place is not None
         self.relax()
-        self.record.queue_time = lease.picked - place.since
-        self._started = lease.picked
-        self._use(lease)
+        self.record.queue_time = self._upstream.clock() - place.since
+        return place
+
+    def may_try_another(self) -> bool:
+        """Whether the listener's limits allow one more try."""
+        limits = self._upstream.limits
+        if limits.tries and len(self.record.tries) >= limits.tries:
+            return False
+        return not limits.timeout or self._upstream.clock() - self._started < limits.timeout
 
     def again(self, failure: str | None = None, after: Lease | None = None) -> bool:
         """Leave the present server and try another, one that was not tried before this lease, or before `after`.
@@ -164,19 +181,21 @@ class Attempts:
         The caller has given its verdict, or passes it as `failure`: then it holds only if another server takes over.
         False when limits or the pool do not allow it: nothing has changed then and the present lease is still held.
         """
-        limits = self._upstream.limits
-        if limits.tries and len(self.record.tries) >= limits.tries:
+        if not self.may_try_another():
             return False
-        if limits.timeout and self._upstream.clock() - self._started >= limits.timeout:
-            return False
+        pool = self._upstream.pool
         try:
-            lease = self._upstream.pool.acquire(self, after=after or self.lease)
+            lease = pool.acquire(self, after=after or self.lease)
         except NoServerAvailable:
+            return False
+        idle = self.take_idle(lease.server)
+        if idle is None and pool.crowded:
+            lease.release()
             return False
         if failure is not None and self.lease is not None:
             self.lease.failed(failure)
         self.stop()
-        self._use(lease)
+        self._use(lease, idle)
         return True
 
     def fresh(self) -> None:
@@ -201,29 +220,38 @@ class Attempts:
         if self._dial is not None:
             self._hang_up(self._dial)
         if self._place is not None:
-            self._leave()
+            place, queue = self._waited(), self._upstream.pool.queue
+            assert queue is not None
+            queue.leave(place)
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.release()
 
-    def _use(self, lease: Lease) -> None:
+    def _use(self, lease: Lease, idle: ServerSide | None = None) -> None:
+        """Ask the server of `lease`, over `idle` if that is a connection to it."""
         self.lease = lease
         server = lease.server
+        if idle is None:
+            idle = self.take_idle(server)
+            if idle is None and self._upstream.pool.crowded:
+                self._stand_back()
+                return
         attempt = self.attempt = self.record.tried(server.name, lease.picked)
-        idle = self.take_idle(server)
         if idle is None:
             self._connect(server)
         else:
             attempt.connect_time = 0.0
             self.connected(idle)
 
-    def _leave(self) -> None:
-        """Wait no more."""
-        place, self._place = self._place, None
-        queue = self._upstream.pool.queue
-        assert place is not None and queue is not None
-        self.relax()
-        queue.leave(place)
+    def _stand_back(self) -> None:
+        """As many connections are being made as may be: wait for one of those to be there, or give up."""
+        pool = self._upstream.pool
+        waits = not self.record.tries and pool.has_place()
+        self.stop()
+        if waits:
+            self._line_up()
+        else:
+            self.unreachable(pool.too_many())
 
     def _hang_up(self, dial: Dial) -> None:
         """Give up connecting."""
@@ -233,16 +261,15 @@ class Attempts:
     def _dialled(self) -> None:
         """It is known what comes of the dial."""
         self._dial = None
-        self._upstream.pool.pending -= 1
+        pool = self._upstream.pool
+        pool.pending -= 1
+        if pool.queue:
+            pool.queue.tell()
         self.relax()
 
     def _connect(self, server: Server) -> None:
         upstream = self._upstream
-        pool = upstream.pool
-        if 0 < pool.spec.max_pending <= pool.pending:
-            self._missed(UpstreamError(f"{pool.pending} connections are being made already", ours=True))
-            return
-        pool.pending += 1
+        upstream.pool.pending += 1
         self.hurry(upstream.limits.connect_timeout)
         self._dial = Dial(self, server, upstream.reactor, upstream.tls)
         self._dial.start()
@@ -250,9 +277,7 @@ class Attempts:
     def late(self) -> None:
         """There was no server in time, or it did not take the connection in time."""
         if self._place is not None:
-            place, self._place = self._place, None
-            self.relax()
-            self.unreachable(self._upstream.pool.wait_ends(place))
+            self.unreachable(self._upstream.pool.wait_ends(self._waited()))
         elif self._dial is not None:
             self._hang_up(self._dial)
             self._missed(UpstreamError("timed out while connecting", timed_out=True))

@@ -8,10 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import model
 from pylb.balance.lease import Lease
+from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.pool import NoServerAvailable
 from pylb.balance.queue import Place
 from pylb.balance.server import Server
-from pylb.model import StickyRoute
+from pylb.model import Balance, StickyRoute
 from tests.balance.fakes import Bench, host, make_server
 
 
@@ -29,6 +30,9 @@ class Client:
     def served(self, lease: Lease) -> None:
         self.lease = lease
         self._log.append(f"{self.name}@{host(lease.server)}")
+
+    def refused(self, error: Exception) -> None:
+        self._log.append(f"{self.name}: {type(error).__name__}")
 
 
 class WaitingTests(SynchronousTestCase):
@@ -91,16 +95,16 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((bench.pool.refused, bench.heard.news), (0, []))
         error = self.assertRaises(NoServerAvailable, bench.pool.acquire, Client("second", self.log))
         self.assertEqual((error.may_wait, bench.pool.refused, bench.pool.queue.overflows), (False, 1, 1))
-        self.assertEqual(bench.heard.news, ["web unusable: no usable server: a:80 full"])
+        self.assertEqual(bench.heard.news, ["web unusable: the queue is full: a:80 full"])
 
     def test_in_vain(self) -> None:
         """Who has waited for too long is counted as refused, and reported."""
         bench = self.bench(make_server("a", max_conns=1))
         bench.pool.acquire()
         ((_, place),) = self.wait(bench, "first")
-        self.assertIn("a:80 full", str(bench.pool.wait_ends(place)))
+        self.assertIn("waited for 60 s", str(bench.pool.wait_ends(place)))
         self.assertEqual((bench.pool.refused, bench.pool.queue.timeouts, len(bench.pool.queue)), (1, 1, 0))
-        self.assertEqual(bench.heard.news, ["web unusable: no usable server: a:80 full"])
+        self.assertEqual(bench.heard.news, ["web unusable: waited for 60 s in the queue: a:80 full"])
 
     def test_all_out(self) -> None:
         """Servers that have failed come back in time: one of those who wait tries, the others when it was well."""
@@ -139,7 +143,54 @@ class WaitingTests(SynchronousTestCase):
         bench.pool.serve_waiting()
         self.assertEqual(self.log, ["b@b"])
         leases[0].release()
-        self.assertEqual(host(bench.pool.acquire(Client("a", self.log)).server), "a")
+        self.wait(bench, "a")  # behind the one who was there before
+        bench.pool.serve_waiting()
+        self.assertEqual(self.log, ["b@b", "a@a"])
+        self.assertEqual(bench.pool.refused, 0)
+
+    def test_sessions_of_draining_servers(self) -> None:
+        """Who has a server that takes no strangers is not in the way of those who wait, nor they in his."""
+        servers = [make_server("a", max_conns=1, route="a"), make_server("b", max_conns=1, route="b")]
+        bench = self.bench(*servers, sticky=StickyRoute(variables=("$cookie_r",)))
+        bench.pool.switch(bench.server("a"), "drain")
+        bench.pool.acquire(Client("x", self.log))
+        self.wait(bench, "y")
+        bench.pool.serve_waiting()
+        lease = bench.pool.acquire(Client("a", self.log))
+        self.wait(bench, "z", "a")
+        lease.release()
+        bench.pool.serve_waiting()
+        self.assertEqual(self.log, ["a@a"])
+
+    def test_a_method_that_breaks(self) -> None:
+        """Who cannot be served at all does not keep the others waiting."""
+
+        class Own(RoundRobin):
+            def choose(self, request: Any, tried: Any, now: float) -> Server:
+                if request.name == "bad":
+                    raise KeyError("bad")
+                return super().choose(request, tried, now)
+
+        balance = Balance(method="mine:Own", own=Own)
+        bench = self.bench(make_server("a", max_conns=1), balance=balance)
+        lease = bench.pool.acquire(Client("first", self.log))
+        self.wait(bench, "bad", "good")
+        lease.release()
+        bench.pool.serve_waiting()
+        self.assertEqual((self.log, len(bench.pool.queue)), (["bad: NoServerAvailable", "good@a"], 0))
+
+    def test_crowded(self) -> None:
+        """While no more connections may be made nobody is served."""
+        bench = self.bench(make_server("a", max_conns=1), max_pending=1)
+        lease = bench.pool.acquire()
+        self.wait(bench, "first")
+        lease.release()
+        bench.pool.pending = 1
+        bench.pool.serve_waiting()
+        self.assertEqual(self.log, [])
+        bench.pool.pending = 0
+        bench.pool.serve_waiting()
+        self.assertEqual(self.log, ["first@a"])
 
     def test_who_leaves(self) -> None:
         """The next one is served."""

@@ -26,6 +26,9 @@ class Client:
     def served(self, lease: Lease) -> None:
         raise AssertionError("nobody serves here")
 
+    def refused(self, error: Exception) -> None:
+        raise AssertionError("nobody refuses here")
+
 
 class QueueTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -45,8 +48,9 @@ class QueueTests(SynchronousTestCase):
     def test_order(self) -> None:
         """The lowest number first, then who came first; what is no number is 0."""
         queue = self.queue()
-        places = [self.join(queue, text) for text in (b"1", b"", b"-2", b"high", b"0", b"1", b"-10")]
-        self.assertEqual([places.index(place) for place in queue.in_order()], [6, 2, 1, 3, 4, 0, 5])
+        priorities = (b"1", b"", b"-2", b"high", b"0", b"1", b"-10", b"9" * 5000, b"-" + b"9" * 5000)
+        places = [self.join(queue, text) for text in priorities]
+        self.assertEqual([places.index(place) for place in queue.in_order()], [8, 6, 2, 1, 3, 4, 0, 5, 7])
 
     def test_no_priorities(self) -> None:
         queue = self.queue(priority="")

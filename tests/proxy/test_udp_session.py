@@ -164,6 +164,15 @@ class SessionTests(SynchronousTestCase):
         trial.session.reply_arrived(b"r")
         self.assertFalse(world.pool.servers[0].health.ejected)
 
+    def test_first_reply_ends_a_retry(self):
+        """Without `responses` a session that had to try another server is no retry once that has answered."""
+        world = self.world(servers=2)
+        world.refusals.append(errno.ECONNREFUSED)
+        world.ask()
+        self.assertEqual((world.pool.retries, world.leases), (1, 1))
+        world.answer()
+        self.assertEqual((world.pool.retries, world.leases), (0, 1))
+
     def test_one_reply_of_two_ends_no_trial(self):
         """With `responses` the verdict waits for all of them."""
         world = self.world(servers=2, timeout=5.0, responses=2)

@@ -232,8 +232,9 @@ class PendingTests(UpstreamCase):
         first.start()
         second = Search(self, first._upstream)
         second.start()
-        self.assertEqual([str(error) for error in self.failed], ["1 connections are being made already"])
-        self.assertEqual([error.ours for error in self.failed], [True])
+        told = "pool web: 1 connections are being made already (max_pending)"
+        self.assertEqual([str(error) for error in self.failed], [told])
+        self.assertEqual((self.pool.refused, len(self.record.tries)), (1, 1))
         self.assertEqual(([server.failures for server in self.pool.servers], self.active), ([0, 0], {"a": 1, "b": 0}))
         self.assertEqual(len(self.reactor.dialled), 1)
         first.stop()
@@ -266,6 +267,19 @@ class PendingTests(UpstreamCase):
         self.assertEqual((self.connected, self.failed), ([second.idle], []))
         first.stop()
         second.stop()
+
+    def test_not_elsewhere(self) -> None:
+        """Who has a server that was reached, and would leave it, keeps it."""
+        attempts = self.attempts("ab", max_pending=1)
+        attempts.start()
+        self.reactor.pending[0].accept()
+        second = Search(self, attempts._upstream)
+        second.start()
+        self.assertFalse(attempts.again("status 503"))
+        self.assertEqual(([server.failures for server in self.pool.servers], self.active), ([0, 0], {"a": 1, "b": 1}))
+        attempts.stop()
+        second.stop()
+        self.assert_nothing_left()
 
     def test_elsewhere(self) -> None:
         """Who tries another server takes the room of the first try."""

@@ -166,6 +166,48 @@ class WaitingTests(SynchronousTestCase):
         self.assert_quiet()
         self.assertEqual(self.log, [])
 
+    def test_in_vain(self) -> None:
+        """The log says how long somebody has waited who was not served, or has left."""
+        self.pool(timeout=5.0)
+        self.client("one")
+        two, three = self.client("two"), self.client("three")
+        self.reactor.advance(2)
+        three.stop()
+        self.reactor.advance(3)
+        self.assertEqual((two.record.queue_time, three.record.queue_time), (5.0, 2.0))
+
+    def test_crowded(self) -> None:
+        """Who may not make a connection now waits for one that is being made to be there."""
+        specs = tuple(ServerSpec(address=InetAddress(name, 80)) for name in "ab")
+        spec = PoolSpec(name="web", servers=specs, queue=model.Queue(size=2), max_pending=1)
+        self.servers = [Server(spec) for spec in specs]
+        self.balancer = Pool(spec, self.servers, self.reactor.seconds)
+        self.upstream = Upstream(self.reactor, self.balancer, Limits(), self.reactor.seconds)
+        searches = [self.client(name) for name in ("one", "two", "three", "four")]
+        self.assertEqual((self.log, len(self.reactor.pending)), (["four: NoServerAvailable"], 1))
+        for _ in range(3):
+            self.answer()
+            self.assertLessEqual(self.balancer.pending, 1)
+            self.reactor.advance(0)
+        self.assertEqual([entry.partition("@")[0] for entry in self.log[1:]], ["one", "two", "three"])
+        self.assertEqual([len(search.record.tries) for search in searches], [1, 1, 1, 0])
+        for search in searches:
+            search.stop()
+        self.assert_quiet()
+
+    def test_time_for_retries(self) -> None:
+        """It begins when the wait is over."""
+        self.pool()
+        self.upstream = Upstream(self.reactor, self.balancer, Limits(timeout=2.0), self.reactor.seconds)
+        one, two = self.client("one"), self.client("two")
+        self.answer()
+        self.reactor.advance(10)
+        one.stop()
+        self.answer()
+        self.assertTrue(two.may_try_another())
+        self.reactor.advance(2)
+        self.assertFalse(two.may_try_another())
+
     def test_without_a_queue(self) -> None:
         """Nobody waits."""
         self.pool()

@@ -30,6 +30,7 @@ class Ask:
         "expects_continue",
         "framing",
         "head",
+        "hedged",
         "idempotent",
         "pool",
         "refusal",
@@ -53,6 +54,8 @@ class Ask:
         #: Whether it may be sent twice, and whether all of it is short enough to be kept until then.
         self.idempotent = head.method in _IDEMPOTENT
         self.replayed = 0 <= framing <= REPLAYED
+        #: Whether a second server is asked when the first one takes too long.
+        self.hedged = upstream is not None and upstream.hedge > 0 and self.idempotent and not self.upgrade
         #: What is sent of it before, and behind, the lines about the client.
         self.start = request_start(head, head.host)
         self.end = request_end(head, framing)

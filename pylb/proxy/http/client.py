@@ -25,7 +25,7 @@ from pylb.proxy.deadline import Deadline
 from pylb.proxy.http.forwarded import Forwarded
 from pylb.proxy.http.head import BadHead
 from pylb.proxy.http.reader import RequestReader
-from pylb.proxy.http.request import ClientRequest, note_silence, refuse
+from pylb.proxy.http.request import ClientRequest, HedgedClientRequest, note_silence, refuse
 from pylb.proxy.http.tunnel import Tunnel
 from pylb.proxy.tls_stream import IMeetsPlain
 
@@ -241,7 +241,7 @@ class ClientConnection(Protocol):
         if ask.refusal:
             self._refuse(ask.refusal, ask)
             return
-        request = self._request = ClientRequest(self, ask)
+        request = self._request = (HedgedClientRequest if ask.hedged else ClientRequest)(self, ask)
         request.start()
         if ask.framing:
             self.watch()
@@ -266,7 +266,7 @@ class ClientConnection(Protocol):
 
     @property
     def _awaits_body(self) -> bool:
-        return self._request is not None and self._request.receiving and not self._body_held
+        return self._request is not None and self._request.owes_body and not self._body_held
 
     def _adjust_reading(self) -> None:
         wanted = self._closing or self._tunnel is not None or not (len(self._pending) > AHEAD or self._body_held)

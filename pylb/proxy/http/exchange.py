@@ -126,6 +126,13 @@ class Exchange(Sending):
             server.transport.registerProducer(self, True)
             self.resume_body()
 
+    def inherit(self, other: Any) -> None:
+        super().inherit(other)
+        self._unconfirmed = other._unconfirmed
+        self._server, other._server = other._server, None
+        if self._server is not None:
+            self._server.belong_to(self)
+
     def unreachable(self, error: Exception) -> None:
         self.answer_fails(504 if isinstance(error, UpstreamError) and error.timed_out else 502)
 

@@ -1,44 +1,46 @@
 """When is a second server asked, and which of the two answers?
 
-- A request that may be sent twice, whose body has come and that has no answer after its server has had it for `hedge`, is
-  sent to another one too, if retries are allowed and there is one.  No more than two servers have it at once.
-- Whoever first sends an answer that is wanted has won: it is passed on.  The other one's connection ends, without blame, and
-  what is known of its time is that it took longer.
+- A request that may be sent twice, whose body has come and that has no answer `hedge` after its server was chosen, is sent
+  to another one too, if limits allow it and there is one that nobody waits for.  If not, it is looked again after as long.
+- No more than two servers have it at once.  If a second one fails, the next one is its successor.
+- Whoever first sends an answer that is wanted has won: it is passed on.  The other one's connection ends.  The first server
+  is known to have taken longer; it has failed if it gives nobody an answer for as long as one would be waited for.
 - An answer that is to be tried elsewhere, or none, ends one of the two; the request goes on with the other.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from pylb.balance.lease import Lease
 from pylb.balance.pool import NoServerAvailable
-from pylb.proxy.accesslog import Record
 from pylb.proxy.deadline import Deadline
+from pylb.proxy.dial import ServerSide
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.head import ResponseHead
 
-__all__ = ["HedgedExchange"]
+__all__ = ["Hedged"]
 
 
-class HedgedExchange(Exchange):
-    """An exchange that grows impatient."""
+class Hedged(Exchange):
+    """What makes an exchange impatient: stands before its class among the bases of another (see `Ask.hedged`)."""
 
-    __slots__ = ("_patience", "_rival", "after")
-
-    def __init__(self, record: Record, ask: Ask, message: bytes) -> None:
-        super().__init__(record, ask, message)
+    def __init__(self, *asked: Any) -> None:
+        super().__init__(*asked)
         self._patience: Deadline | None = None
         self._rival: _Rival | None = None
-        #: The rival's lease, or the one that it had last.
-        self.after: Lease | None = None
+        #: The one that a rival has or had last, since this exchange has its own.
+        self.rival_lease: Lease | None = None
 
     # From the rival.
 
     def overtaken(self, rival: Exchange) -> None:
         """It has an answer."""
-        self._abort_server()
         assert self.lease is not None
-        self.lease.timed(self._upstream.pool.metric)
+        connecting = self._server is None
+        self._abort_server()
+        self.lease.overtaken(self._upstream.limits.connect_timeout if connecting else self._pool.read_timeout)
         self._follow()
         self._calm()
         self.answer = rival.answer
@@ -49,28 +51,39 @@ class HedgedExchange(Exchange):
 
     # From the search and the server.
 
-    def _use(self, lease: Lease) -> None:
-        super()._use(lease)
-        if self._pool.hedge and self.lease is not None and self.answer is None and not self._ask.upgrade:
-            if self._patience is None:
-                self._patience = Deadline(self._upstream.deadlines, self._ask_another)
-            self._patience.set(self._pool.hedge)
+    def _use(self, lease: Lease, idle: ServerSide | None = None) -> None:
+        super()._use(lease, idle)
+        if self.lease is not None and self.answer is None:
+            self._be_patient()
+
+    def _be_patient(self) -> None:
+        if self._patience is None:
+            self._patience = Deadline(self._upstream.deadlines, self._ask_another)
+        self._patience.set(self._pool.hedge)
 
     def _ask_another(self) -> None:
-        limits = self._upstream.limits
-        spent = 0 < limits.tries <= len(self.record.tries)
-        if spent or self._rival is not None or self.lease is None or not (self._whole and self._may_repeat()):
-            return
+        """Or look again later, if the body has not come or it is not allowed now."""
+        lease = self._another() if self._whole and self._replay is not None else None
+        if lease is None:
+            self._be_patient()
+        else:
+            self._rival = _Rival(self, self._message + (self._replay or b""), self._ask)
+            self._rival.use(lease, self._started)
+
+    def _another(self) -> Lease | None:
+        """A lease of another server.  Who waits for one needs it more."""
+        pool = self._upstream.pool
+        assert self.lease is not None
+        if pool.queue or pool.crowded or not self.may_try_another():
+            return None
         try:
-            lease = self._upstream.pool.acquire(self, after=self.lease)
+            return pool.acquire(self, after=self.rival_lease or self.lease)
         except NoServerAvailable:
-            return
-        self._rival = _Rival(self, self._message + (self._replay or b""), self._ask)
-        self._rival.use(lease)
+            return None
 
     def again(self, failure: str | None = None, after: Lease | None = None) -> bool:
         if self._rival is None:
-            after, self.after = after or self.after, None
+            after, self.rival_lease = after or self.rival_lease, None
             return super().again(failure, after)
         if failure is not None and self.lease is not None:
             self.lease.failed(failure)
@@ -88,11 +101,11 @@ class HedgedExchange(Exchange):
         self._calm()  # The client hears of this server.
         super().informed(head)
 
-    def answered(self, head: ResponseHead, framing: int, data: bytes) -> None:
-        if self._accept(head):
-            if self._patience is not None:
-                self._calm()
-            self.answer_begins(head, framing, data)
+    def _accept(self, head: ResponseHead) -> bool:
+        accepted = super()._accept(head)
+        if accepted:
+            self._calm()
+        return accepted
 
     def abandon(self) -> None:
         self._calm()
@@ -112,12 +125,8 @@ class HedgedExchange(Exchange):
         rival, self._rival = self._rival, None
         assert rival is not None
         self.stop()
-        self.after = None
+        self.rival_lease = None
         self.inherit(rival)
-        self._unconfirmed = rival._unconfirmed
-        self._server, rival._server = rival._server, None
-        if self._server is not None:
-            self._server.belong_to(self)
 
     def _calm(self) -> None:
         """Ask nobody else, and nobody else any more."""
@@ -134,27 +143,27 @@ class _Rival(Exchange):
 
     __slots__ = ("_request",)
 
-    def __init__(self, request: HedgedExchange, message: bytes, ask: Ask) -> None:
+    def __init__(self, request: Hedged, message: bytes, ask: Ask) -> None:
         super().__init__(request.record, ask, message)
         self._request = request
         self._replay = b""
         self._whole = True
 
-    def use(self, lease: Lease) -> None:
-        """Ask the server of `lease`."""
-        self._started = lease.picked
+    def use(self, lease: Lease, started: float) -> None:
+        """Ask the server of `lease`; the first server was chosen when the clock read `started`."""
+        self._started = started
         self._use(lease)
 
-    def _use(self, lease: Lease) -> None:
-        self._request.after = lease
-        super()._use(lease)
+    def _use(self, lease: Lease, idle: ServerSide | None = None) -> None:
+        self._request.rival_lease = lease
+        super()._use(lease, idle)
 
     def connection_variable(self, name: str) -> bytes:
         return self._request.connection_variable(name)
 
     def _accept(self, head: ResponseHead) -> bool:
         pool, status = self._pool, head.status
-        if status not in pool.unwelcome:
+        if status not in pool.retried_statuses:
             return super()._accept(head)
         if status in pool.blamed_statuses or status in pool.blamed_if_retried:
             assert self.lease is not None

@@ -12,10 +12,11 @@ from pylb.proxy import splice
 from pylb.proxy.accesslog import Record
 from pylb.proxy.http.ask import Ask
 from pylb.proxy.http.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader, encode_chunk, encode_last_chunk
+from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import own_host
 from pylb.proxy.http.head import BadHead, ResponseHead
 from pylb.proxy.http.headers import UPGRADE_LINES, framing_line, response_start
-from pylb.proxy.http.hedge import HedgedExchange
+from pylb.proxy.http.hedge import Hedged
 from pylb.proxy.http.pages import page
 from pylb.proxy.http.server import ServerConnection
 from pylb.proxy.http.tunnel import Tunnel
@@ -24,7 +25,7 @@ from pylb.proxy.variables import stream_variable
 if TYPE_CHECKING:
     from pylb.proxy.http.client import ClientConnection
 
-__all__ = ["ClientRequest", "note_silence", "refuse"]
+__all__ = ["ClientRequest", "HedgedClientRequest", "note_silence", "refuse"]
 
 
 def refuse(connection: ClientConnection, status: int, ask: Ask | None = None, why: bytes = b"") -> bool:
@@ -53,7 +54,7 @@ def _record(connection: ClientConnection) -> Record:
     return Record(factory.spec.name, "http", connection.peer, connection.port, factory.clock())
 
 
-class ClientRequest(HedgedExchange):
+class ClientRequest(Exchange):
     """One request on a client's connection."""
 
     __slots__ = ("_body", "_body_size", "_connection", "_framing", "_keep")
@@ -79,6 +80,11 @@ class ClientRequest(HedgedExchange):
     def receiving(self) -> bool:
         """Whether more of the body must come."""
         return self._body is not None
+
+    @property
+    def owes_body(self) -> bool:
+        """The same, and now: who waits to be asked for it need not send it before there is a server that could ask."""
+        return self._body is not None and not (self._ask.expects_continue and self._server is None)
 
     def receive(self, data: bytes) -> bytes:
         """More of the body; returns what came behind it."""
@@ -147,6 +153,7 @@ class ClientRequest(HedgedExchange):
 
     def resume_body(self) -> None:
         self._connection.hold_body(False)
+        self._connection.watch()
 
     def connection_variable(self, name: str) -> bytes:
         return stream_variable(name, self.record, self._connection.transport)
@@ -221,3 +228,7 @@ class ClientRequest(HedgedExchange):
 
     def _log(self) -> None:
         self._connection.factory.access_log.write(self.record)
+
+
+class HedgedClientRequest(Hedged, ClientRequest):
+    """One for which a second server may be asked."""

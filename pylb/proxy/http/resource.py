@@ -23,7 +23,7 @@ from pylb.proxy.http.exchange import Exchange
 from pylb.proxy.http.forwarded import Forwarded, TrustedProxies
 from pylb.proxy.http.head import BadHead, RequestHead, ResponseHead, parse_request
 from pylb.proxy.http.headers import length_line, response_lines
-from pylb.proxy.http.hedge import HedgedExchange
+from pylb.proxy.http.hedge import Hedged
 from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.http.pages import page_body
 from pylb.proxy.http.server import ServerConnection
@@ -77,7 +77,7 @@ class PoolResource(Resource):
         except BadHead as bad:
             request.setResponseCode(bad.status)
             return page_body(bad.status)
-        _WebRequest(self, request, ask, size).begin()
+        (_HedgedWebRequest if ask.hedged else _WebRequest)(self, request, ask, size).begin()
         return NOT_DONE_YET
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class _Answer:
         """The client's end is told by notifyFinish."""
 
 
-class _WebRequest(HedgedExchange):
+class _WebRequest(Exchange):
     """An exchange on behalf of a twisted.web request."""
 
     __slots__ = ("_gone", "_held", "_left", "_request")
@@ -214,3 +214,7 @@ class _WebRequest(HedgedExchange):
             self._gone = True
             self._request.unregisterProducer()
             self._request.finish()
+
+
+class _HedgedWebRequest(Hedged, _WebRequest):
+    """One for which a second server may be asked."""

@@ -8,7 +8,7 @@ from random import Random
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from pylb.model import Balance, ServerSpec
+from pylb.model import Balance, Queue, ServerSpec
 from tests.proxy.http.rig import GET, HELLO, Backend, Rig, settled, turns
 from tests.proxy.streams import deaf_address
 
@@ -20,6 +20,25 @@ DELAY = 0.25
 
 def put(body: bytes) -> bytes:
     return b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Held:
+    """A network in which connections are made when they are let go."""
+
+    def __init__(self) -> None:
+        self.holds = False
+        self._held: list[tuple] = []
+        self.listenTCP, self.listenUNIX, self.connectUNIX = reactor.listenTCP, reactor.listenUNIX, reactor.connectUNIX
+
+    def connectTCP(self, *where, **how) -> object:
+        if not self.holds:
+            return reactor.connectTCP(*where, **how)
+        self._held.append((where, how))
+        return self
+
+    def let_go(self) -> None:
+        for where, how in self._held:
+            reactor.connectTCP(*where, **how)
 
 
 class HedgeCase(TestCase):
@@ -118,6 +137,36 @@ class HedgeTests(HedgeCase):
         await settled(lambda: self.rig.log.records)
         self.assertEqual(self.outcome(), (200, None, 200))
 
+    async def test_late_body(self) -> None:
+        """A body that ends after the delay has its turn after another one."""
+        slow, other = Backend(self), Backend(self)
+        self.serve(slow, other)
+        client = await self.rig.ask(put(b"xy")[:-1])
+        server, _ = await slow.request()
+        self.rig.time.advance(DELAY)
+        client.send(b"y")
+        await server.until(b"xy")
+        self.rig.time.advance(DELAY)
+        second, _ = await other.request()
+        await second.until(b"xy")
+        second.send(BYE)
+        await client.until(b"goodbye")
+        self.assertEqual(self.outcome(), (200, None, 200))
+
+    async def test_allowed_later(self) -> None:
+        """So it is when it is not allowed at first."""
+        slow, other = Backend(self), Backend(self, BYE)
+        self.serve(slow, other, pool={"max_retries": 1})
+        self.pool.retries += 1
+        client = await self.rig.ask(GET)
+        await slow.request()
+        self.rig.time.advance(DELAY)
+        await turns(20)
+        self.assertEqual(other.peers, [])
+        self.pool.retries -= 1
+        self.rig.time.advance(DELAY)
+        await client.until(b"goodbye")
+
     async def test_with_a_body(self) -> None:
         """One that has come whole is sent to both."""
         self.slow, self.other = Backend(self), Backend(self)
@@ -157,7 +206,7 @@ class HedgeTests(HedgeCase):
         websocket = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
         for request in (GET.replace(b"GET", b"POST"), websocket):
             slow, other = Backend(self), Backend(self)
-            self.serve(slow, other)
+            self.serve(slow, other, next_upstream=frozenset({"error", "non_idempotent"}))
             client = await self.rig.ask(request)
             server, _ = await slow.request()
             self.rig.time.advance(DELAY)
@@ -203,18 +252,23 @@ class HedgeTests(HedgeCase):
         self.assertEqual(other.peers, [])
 
     async def test_nobody_else(self) -> None:
-        """Without another server, or more tries or retries, the first one has its time."""
-        for asked in ({"tries": 1}, {"pool": {"max_retries": 1}}, {"alone": True}):
+        """Without another server, or more tries, time or retries, or while somebody waits, the first one has its time."""
+        queue = {"queue": Queue(size=1)}
+        limits = ({"tries": 1}, {"next_upstream_timeout": DELAY / 2}, {"pool": {"max_retries": 1}}, {"pool": queue})
+        for asked in (*limits, {"alone": True}):
             slow, other = Backend(self), Backend(self)
             servers = [slow] if asked.pop("alone", False) else [slow, other]
             self.serve(*servers, **asked)
             self.pool.retries += 1
             client = await self.rig.ask(GET)
             server, _ = await slow.request()
+            if self.pool.queue is not None:
+                self.pool.queue.changed = None
+                self.pool.queue.join(client, 0.0)
             self.rig.time.advance(DELAY)
             server.send(HELLO)
             await client.until(b"hello")
-            self.assertEqual(other.peers, [])
+            self.assertEqual(other.peers, [], asked)
 
     async def test_client_leaves(self) -> None:
         """Both servers are left."""
@@ -277,6 +331,34 @@ class TroubleTests(HedgeCase):
         await client.until(b"goodbye")
         self.assertEqual(self.outcome(), (200, 502, 200))
 
+    async def test_black_hole(self) -> None:
+        """A server that takes requests and gives nobody an answer fails when as much time has passed as one would wait."""
+        black, good = Backend(self), Backend(self, HELLO)
+        self.serve(black, good, read_timeout=2.0)
+        client = await self.rig.connect()
+        for _ in range(20):
+            client.send(GET)
+            asked = client.until(b"hello")
+            while not asked.called:
+                self.rig.time.advance(DELAY / 2)
+                await turns(5)
+        self.assertEqual(self.failures, [1, 0])
+        self.assertLess(len(black.peers), 12)
+        self.assertEqual(self.rig.log.statuses, [200] * 20)
+
+    async def test_no_host(self) -> None:
+        """One that takes no connections fails when as much time has passed as it has to take one."""
+        good = Backend(self, HELLO)
+        self.serve(ServerSpec(address=deaf_address(self)), good, connect_timeout=1.0)
+        client = await self.rig.connect()
+        for _ in range(20):
+            client.send(GET)
+            asked = client.until(b"hello")
+            while not asked.called:
+                self.rig.time.advance(DELAY / 2)
+                await turns(5)
+        self.assertEqual(self.failures, [1, 0])
+
     async def test_second_fails(self) -> None:
         """The first one may still answer."""
         for trouble in (b"", b"rubbish\r\n\r\n", UNAVAILABLE):
@@ -290,6 +372,46 @@ class TroubleTests(HedgeCase):
             self.assertIn(b"200 OK", await client.until(b"hello"))
             self.assertEqual(self.failures, [0, 1], trouble)
             self.assertEqual(self.outcome()[:2], (200, 200))
+
+    async def test_blamed_and_passed_on(self) -> None:
+        """What counts as a failure and is not to be tried elsewhere is an answer, whoever gives it."""
+        for winner in (0, 1):
+            pair = await self.both(next_upstream=frozenset({"error"}), fail_on=frozenset({"http_5xx"}))
+            pair[1 + winner].send(UNAVAILABLE)
+            await pair[0].until(b"503 Busy")
+            await settled(lambda: self.rig.log.records)
+            self.assertEqual((self.outcome()[1 + winner], self.failures[winner]), (503, 1))
+
+    async def test_inherited_dial(self) -> None:
+        """The first one fails while the second one is being connected to, which is reached then."""
+        slow, other = Backend(self), Backend(self, BYE)
+        dials = self.network = Held()
+        self.serve(slow, other)
+        client = await self.rig.ask(GET)
+        first, _ = await slow.request()
+        dials.holds = True
+        self.rig.time.advance(DELAY)
+        first.close()
+        await settled(lambda: self.failures == [1, 0])
+        dials.let_go()
+        await client.until(b"goodbye")
+        self.assertEqual(self.outcome(), (200, 502, 200))
+
+    async def test_third_after_both(self) -> None:
+        """Who has failed as the second one is not asked again, however the request goes on."""
+        servers = [Backend(self) for _ in range(3)]
+        self.serve(*servers, max_fails=0)
+        client = await self.rig.ask(GET)
+        first, _ = await servers[0].request()
+        self.rig.time.advance(DELAY)
+        second, _ = await servers[1].request()
+        second.close()
+        third, _ = await servers[2].request()
+        third.close()
+        await settled(lambda: self.failures == [0, 1, 1])
+        first.close()
+        await client.until(b"502 Bad Gateway\n")
+        self.assertEqual([len(server.peers) for server in servers], [1, 1, 1])
 
     async def test_unwanted_of_both(self) -> None:
         """When the first one's answer is not wanted either, and there is nobody else, it is passed on."""

@@ -10,7 +10,7 @@ from twisted.web.server import Site
 
 from pylb.balance.pool import make_pool
 from pylb.balance.sticky import server_id
-from pylb.model import PoolSpec, ServerSpec, StickyCookie, StickyLearn
+from pylb.model import PoolSpec, Queue, ServerSpec, StickyCookie, StickyLearn
 from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.resource import PoolResource
 from tests.proxy.http.rig import HELLO, Backend, Peer, SteppedReactor, drop, settled, turns
@@ -59,10 +59,10 @@ class Stream:
 class ResourceTests(TestCase):
     timeout = 20
 
-    def serve(self, *backends, sticky=None, **options):
+    def serve(self, *backends, pool=None, max_conns=0, **options):
         self.time = SteppedReactor()
-        servers = tuple(ServerSpec(address=backend.address) for backend in backends)
-        self.pool = make_pool(PoolSpec(name="p", servers=servers, sticky=sticky), self.time.seconds)
+        servers = tuple(ServerSpec(address=backend.address, max_conns=max_conns) for backend in backends)
+        self.pool = make_pool(PoolSpec(name="p", servers=servers, **(pool or {})), self.time.seconds)
         self.resource = PoolResource(self.pool, self.time, self.time.seconds, **options)
         root = Resource()
         root.putChild(b"api", self.resource)
@@ -190,11 +190,37 @@ class ResourceTests(TestCase):
         self.time.advance(61)
         await client.until(b"504 Gateway Timeout\n")
 
+    async def test_hedge(self):
+        """A second server is asked when the first one takes too long."""
+        slow, other = Backend(self), Backend(self, HELLO)
+        self.serve(slow, other, pool={"hedge": 0.5})
+        client = await self.ask(GET)
+        server, _ = await slow.request()
+        self.time.advance(0.5)
+        await client.until(b"hello")
+        await server.lost
+        self.assertEqual([server.failures for server in self.pool.servers], [0, 0])
+
+    async def test_queue(self):
+        """A request waits for a server that is free."""
+        backend = Backend(self)
+        self.serve(backend, pool={"queue": Queue(size=1)}, max_conns=1)
+        first = await self.ask(GET)
+        server, _ = await backend.request()
+        second = await self.ask(GET)
+        await settled(lambda: self.pool.queue)
+        server.send(HELLO)
+        await first.until(b"hello")
+        self.time.advance(0)
+        await server.until(HEAD)
+        server.send(HELLO)
+        await second.until(b"hello")
+
     async def test_cookie(self):
         """A client gets the cookie of its server beside the server's own, and is sent there by it."""
         one = Backend(self, HELLO.replace(HEAD, b"\r\nSet-Cookie: x=y\r\n\r\n", 1))
         two = Backend(self, HELLO)
-        self.serve(one, two, sticky=StickyCookie(name="id"))
+        self.serve(one, two, pool={"sticky": StickyCookie(name="id")})
         client = await self.ask(GET)
         answer = await client.until(b"hello")
         cookies = [line[12:] for line in answer.split(b"\r\n") if line.startswith(b"Set-Cookie: ")]
@@ -208,7 +234,7 @@ class ResourceTests(TestCase):
         """What the connection says is known here as behind a listener."""
         one, two = Backend(self, HELLO), Backend(self, HELLO)
         variable = ("$server_port",)
-        self.serve(one, two, sticky=StickyLearn(create=variable, lookup=variable))
+        self.serve(one, two, pool={"sticky": StickyLearn(create=variable, lookup=variable)})
         for _ in range(3):
             await (await self.ask(GET)).until(b"hello")
         self.assertEqual((len(one.heads), len(two.heads)), (3, 0))

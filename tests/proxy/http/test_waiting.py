@@ -15,11 +15,12 @@ def asking(priority: int) -> bytes:
 class WaitingTests(TestCase):
     timeout = 20
 
-    def serve(self, answer=None, **queue) -> None:
+    def serve(self, answer=None, client_body_timeout=30.0, **queue) -> None:
         """A server that serves one request at a time."""
         self.backend = Backend(self, answer)
         spec = ServerSpec(address=self.backend.address, max_conns=1)
-        self.rig = Rig(self, servers=[spec], pool={"queue": Queue(**queue)})
+        pool = {"queue": Queue(**queue)}
+        self.rig = Rig(self, servers=[spec], pool=pool, client_body_timeout=client_body_timeout)
 
     async def ask(self, data: bytes, waiting: int):
         """Ask, and be one of so many that wait then."""
@@ -100,6 +101,24 @@ class WaitingTests(TestCase):
         server.send(HELLO)
         await third.until(b"hello")
         self.assertEqual(sorted(self.rig.log.statuses), [200, 200, 499])
+
+    async def test_expect(self) -> None:
+        """Who waits to be asked for a body has time, until there is a server that may ask; then it must come."""
+        self.serve(client_body_timeout=5.0, size=1)
+        first = await self.ask(GET, 0)
+        server, _ = await self.backend.request()
+        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        second = await self.ask(post, 1)
+        self.rig.time.advance(20)
+        server.send(HELLO)
+        await first.until(b"hello")
+        await self.turn()
+        peer, _ = await self.backend.request()
+        self.rig.time.advance(4)
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertNotIn(b"408", await second.until(b"100 Continue\r\n\r\n"))
+        self.rig.time.advance(6)
+        self.assertIn(b"408", await second.until(b"\r\n\r\n"))
 
     async def test_all_out(self) -> None:
         """When the only server has failed, and checks say so, requests wait until it is back."""
