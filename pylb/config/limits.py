@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import PlainValidator
+
 from pylb import model
-from pylb.config.fields import UNSET, Count, HashKey, Number, Percent, Timeout
+from pylb.config import shapes
+from pylb.config.fields import UNSET, Count, Number, Percent, Timeout
 from pylb.config.form import Form
+from pylb.variables import check_key
+from pylb.words import quoted
 
 __all__ = ["QueueForm", "RetryBudgetForm"]
+
+
+def _priority(value: object) -> str:
+    if not isinstance(value, str) or "$" not in value:
+        raise ValueError(f"must name a variable, such as $http_x_priority, not {quoted(value)}")
+    if mistake := check_key(value):
+        raise ValueError(mistake)
+    return value
+
+
+_Priority = Annotated[str, PlainValidator(_priority), shapes.TEMPLATE]
 
 
 class QueueForm(Form):
@@ -16,7 +34,7 @@ class QueueForm(Form):
 
     size: Number
     timeout: Timeout = UNSET
-    priority: HashKey = UNSET
+    priority: _Priority = UNSET
 
 
 class RetryBudgetForm(Form):

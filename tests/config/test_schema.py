@@ -212,6 +212,11 @@ class PoolMistakes(_Table):
                 ("health_check:", "5:5: pools.a.health_check: has no value"),
                 ("queue: {}", '5:12: pools.a.queue: "size" is missing'),
                 ("queue: {size: 0}", "5:19: pools.a.queue.size: must be from 1 to 2147483647, not 0"),
+                (
+                    "queue: {size: 1, priority: 5}",
+                    '5:32: pools.a.queue.priority: must name a variable, such as $http_x_priority, not "5"',
+                ),
+                ("queue: {size: 1, priority: $x}", '5:32: pools.a.queue.priority: no protocol has a "$x"'),
                 ("max_pending: -1", "5:18: pools.a.max_pending: must be from 0 to 2147483647, not -1"),
                 ("max_retries: some", '5:18: pools.a.max_retries: must be a whole number, not "some"'),
                 ("retry_budget: {percent: 101}", "5:29: pools.a.retry_budget.percent: must be from 0 to 100, not 101"),
