@@ -6,6 +6,7 @@ Nothing here waits for a time: a program is ready when it says so, over when it 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -53,13 +55,29 @@ READY = r"room for \d+ connections"
 
 #: Ports that have been given out: one that nobody uses now somebody else may have been promised.
 _promised: set[int] = set()
+#: Of each that any tests on this machine were given, one byte is locked until their process ends.
+_promises = os.open(
+    f"{tempfile.gettempdir()}/pylb-tests-{os.getuid()}.ports", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+)
+
+
+def _promise(port: int) -> bool:
+    """Whether the port is ours from now on."""
+    if port in _promised:
+        return False
+    try:
+        fcntl.lockf(_promises, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _promised.add(port)
+    return True
 
 
 def free_port() -> int:
     """A port of the loopback that nobody uses, below those that the kernel gives to clients; another one each time."""
     while True:
         port = random.randrange(15_000, 32_000)
-        if port in _promised:
+        if not _promise(port):
             continue
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -67,7 +85,6 @@ def free_port() -> int:
                     sock.bind(("127.0.0.1", port))
         except OSError:
             continue
-        _promised.add(port)
         return port
 
 
