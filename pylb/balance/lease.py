@@ -52,7 +52,8 @@ class Lease:
         if not self.judged and not self._released:
             self.judged = True
             server = self.server
-            server.silent_since = None
+            if server.lost:
+                server.lost.clear()
             if self.tried:
                 self._pool.retries -= 1
             if server.health.fails:
@@ -69,17 +70,17 @@ class Lease:
                 self._wait_no_more()  # However soon an answer came that counts as a failure, it is no quick one.
             self._pool.failed(self, reason)
 
-    def overtaken(self, patience: float) -> None:
-        """Another server has answered first.
+    def overtaken(self, connecting: bool, most: float) -> None:
+        """Another server has answered first, before this one took the connection, or else before it answered.
 
-        That is no failure, unless nobody has had an answer of this one for `patience` seconds (0 is for ever).
+        That is no failure, unless it has happened `most` times in a row and nobody has had an answer (0: never).
         """
-        self.timed(self._pool.metric)
-        since = self.server.silent_since
-        if since is None:
-            since = self.server.silent_since = self.picked
-        if 0 < patience <= self._pool.now() - since:
-            self.failed(f"no answer within {patience:g} s, while others did")
+        lost = self.server.lost
+        if not connecting:
+            lost.pop(True, None)
+        lost[connecting] = lost.get(connecting, 0) + 1
+        if 0 < most <= lost[connecting]:
+            self.failed(f"answered none of {lost.pop(connecting)} requests that others had to answer")
 
     def timed(self, moment: str) -> None:
         """The moment that a metric names has come (see `pylb.model.Balance`).

@@ -221,6 +221,8 @@ class Members:
         """A lease is over, of a server that is not usable or whose load is watched."""
         if not server.usable:
             self._refresh(server, self._clock())
+            if self.queue:
+                self.queue.tell()
         elif self.watches_load:
             self._tier_of[server].refresh_load(server)
 
@@ -246,10 +248,6 @@ class Members:
 
     # What becomes of servers.
 
-    def now(self) -> float:
-        """What the pool's clock reads."""
-        return self._clock()
-
     def _start_slowly(self, server: Server, now: float) -> None:
         tier = self._tier_of.get(server)
         if tier is not None and server.spec.slow_start and len(self.servers) > 1:
@@ -263,12 +261,13 @@ class Members:
         self._settle(server, now)
 
     def _refresh(self, server: Server, now: float) -> None:
-        """Tell the method of a change.  A server that has left the pool is nobody's."""
+        """Tell the method of a change, and the queue if there may be more for it.  A server that has left is nobody's."""
         tier = self._tier_of.get(server)
         if tier is not None:
+            before = server.usable
             tier.refresh(server, now)
-        if self.queue:
-            self.queue.tell()
+            if self.queue and not before and (server.usable or server.drains):
+                self.queue.tell()
 
     def _spares(self, server: Server) -> bool:
         """Whether failures do not take the server out, because too few would be left."""

@@ -81,15 +81,16 @@ class Pool(Members):
     def acquire(self, request: Request | None = None, after: Lease | None = None, *, waited: bool = False) -> Lease:
         """A lease of the server for `request`; after a failed try pass its lease, and its servers are left out.
 
-        `waited` is who has its turn in the queue.  Raises NoServerAvailable when none is usable, or all that are were tried,
-        or the one that the request belongs to cannot serve and no other may, or those who wait must be seen to first, or no
-        more retries are allowed, or the method breaks.  It is counted as refused if none is usable, unless `after` has no
-        verdict yet, so that its holder can go on with it, or it may wait; and if the method breaks.
+        `waited` is who has its turn in the queue; those who wait there are seen to before anybody else.  Raises
+        NoServerAvailable when none is usable, or all that are were tried, or the one that the request belongs to cannot
+        serve and no other may, or no more retries are allowed, or the method breaks.  It is counted as refused if none is
+        usable, unless `after` has no verdict yet, so that its holder can go on with it, or it may wait; and if the method
+        breaks.
         """
         now = self._clock()
         if now > self._next_look:
             self._look(now)
-        tried = () if after is None and self.queue is None else self._admit(after, waited, now)
+        tried = () if after is None and self.queue is None else self._admit(after, waited)
         bound = self.sticky.bound(request, now) if self.sticky is not None and request is not None else ()
         if bound and self._strict:
             return self._give(self._own(bound, tried, now, waited), tried, now)
@@ -104,14 +105,14 @@ class Pool(Members):
                     return self._give(server, tried, now)
         raise self._refuse(now, after, waited)
 
-    def _admit(self, after: Lease | None, waited: bool, now: float) -> tuple[Server, ...]:
-        """The servers that were tried; raises NoServerAvailable where it is not the time for another one."""
+    def _admit(self, after: Lease | None, waited: bool) -> tuple[Server, ...]:
+        """The servers that were tried; raises NoServerAvailable if no more may be.  Those who wait are seen to first."""
         if after is not None:
             if self._limits_retries and not self._may_retry():
                 raise NoServerAvailable(f"pool {self.name}: {self.retries} retries are under way already")
             return (*after.tried, after.server)
         if self.queue is not None and self.queue.due and not waited:
-            raise self._refuse(now, None, waited)
+            self.serve_waiting()
         return ()
 
     def serve_waiting(self) -> None:
@@ -119,6 +120,9 @@ class Pool(Members):
         queue = self.queue
         assert queue is not None
         queue.due = False
+        now = self._clock()
+        if now > self._next_look:
+            self._look(now)
         for place in queue.in_order():
             if self.crowded:
                 break
@@ -162,7 +166,7 @@ class Pool(Members):
             return server
         states = ", ".join(f"{server.name} {server.state(now)}" for server in bound)
         reason = f"pool {self.name}: the session's own server {states}"
-        if waited or (not tried and self.has_place()):
+        if waited or (not tried and self._has_place()):
             raise NoServerAvailable(reason, may_wait=True)
         self.refused += not tried
         raise NoServerAvailable(reason)
@@ -235,7 +239,7 @@ class Pool(Members):
         return NoServerAvailable(f"pool {self.name}: its balancing method breaks: {error!r}")
 
     def _refuse(self, now: float, after: Lease | None, waited: bool) -> NoServerAvailable:
-        if waited or (after is None and self.has_place()):
+        if waited or (after is None and self._has_place()):
             return NoServerAvailable(f"pool {self.name}: no server is to be had now", may_wait=True)
         if after is not None and any(tier.usable for tier in self._tiers):
             return NoServerAvailable(f"pool {self.name}: every usable server was tried")
@@ -261,7 +265,7 @@ class Pool(Members):
             self._observer.pool_changed(self, False, reason)
         return NoServerAvailable(f"pool {self.name}: {reason}")
 
-    def has_place(self) -> bool:
+    def _has_place(self) -> bool:
         """Whether one more may wait; if there is a queue, and it is full, this one was too many."""
         if self.queue is None:
             return False

@@ -1,7 +1,7 @@
 """Who is next when a server can be had again?
 
 Those that wait stand in the order of their priority, the lowest number first, and among equals in the order in which they
-came.  Who comes while it has not been looked which of them can be served now goes behind them.
+came.  Who comes goes behind those of them who can be served now.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Queue:
         self.timeouts = 0
         #: Called when somebody may be served now, and when the first one has come or the last one has left.
         self.changed: Callable[[], None] | None = None
-        #: Whether it has not been looked yet who may be served: until then nobody goes before them.
+        #: Whether it has not been looked yet who may be served.
         self.due = False
         self._priority = compile_key(spec.priority) if spec.priority else None
         #: A heap of (priority, number, place), those that have left among them.

@@ -42,11 +42,11 @@ class Server:
         "failures",
         "health",
         "held",
+        "lost",
         "missing",
         "name",
         "picked",
         "share",
-        "silent_since",
         "spec",
         "switch",
         "usable",
@@ -69,8 +69,8 @@ class Server:
         #: Those of them whose time is to be measured still, and the sum of the moments at which they were given.
         self.waiting = 0
         self.began = 0.0
-        #: When it was asked first of those who had to be answered by others since its last answer, if there were any.
-        self.silent_since: float | None = None
+        #: How many requests in a row others had to answer since its last answer, by whether it was still connected to.
+        self.lost: dict[bool, int] = {}
         #: Leases and failures since the start.
         self.picked = 0
         self.failures = 0

@@ -146,7 +146,8 @@ class Session(Attempts):
         end.ended = True
         if self._early is not None:
             if not self._early and not self._half_close:
-                self._close()  # It has said nothing, and will not be told anything.
+                self.stop()  # It has said nothing, and will not be told anything.
+                self._close()
             return
         if end is self._server:
             self.lease.timed("last_byte")

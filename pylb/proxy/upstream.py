@@ -234,7 +234,8 @@ class Attempts:
         if idle is None:
             idle = self.take_idle(server)
             if idle is None and self._upstream.pool.crowded:
-                self._stand_back()
+                self.stop()
+                self.unreachable(self._upstream.pool.too_many())
                 return
         attempt = self.attempt = self.record.tried(server.name, lease.picked)
         if idle is None:
@@ -242,16 +243,6 @@ class Attempts:
         else:
             attempt.connect_time = 0.0
             self.connected(idle)
-
-    def _stand_back(self) -> None:
-        """As many connections are being made as may be: wait for one of those to be there, or give up."""
-        pool = self._upstream.pool
-        waits = not self.record.tries and pool.has_place()
-        self.stop()
-        if waits:
-            self._line_up()
-        else:
-            self.unreachable(pool.too_many())
 
     def _hang_up(self, dial: Dial) -> None:
         """Give up connecting."""
@@ -263,7 +254,7 @@ class Attempts:
         self._dial = None
         pool = self._upstream.pool
         pool.pending -= 1
-        if pool.queue:
+        if pool.queue and pool.spec.max_pending:
             pool.queue.tell()
         self.relax()
 

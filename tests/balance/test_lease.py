@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.balance.lease import Lease
 from tests.balance.fakes import Bench, host, make_server
 
 
@@ -47,36 +46,28 @@ class LeaseTests(SynchronousTestCase):
         self.lease.failed("reset")
         self.assertEqual((self.server.failures, self.server.health.fails), (0, 0))
 
-    def test_overtaken(self) -> None:
-        """A server that others had to answer for has failed if nobody has an answer of it for as long as one waits."""
-        pool, clock = self.bench.pool, self.bench.clock
-        self.lease.release()
-
-        def mine() -> Lease:
-            while (lease := pool.acquire()).server is not self.server:
-                lease.release()
-            return lease
-
-        def overtake(seconds: float) -> list[int]:
-            lease = mine()
-            clock.advance(seconds)
-            lease.overtaken(3.0)
+    def overtake(self, connecting: bool = False, most: float = 3.0) -> int:
+        """Another server answers for this one; its failures."""
+        while (lease := self.bench.pool.acquire()).server is not self.server:
             lease.release()
-            return [self.server.failures]
+        lease.overtaken(connecting, most)
+        lease.release()
+        return self.server.failures
 
-        self.assertEqual(overtake(0.2) + overtake(2.7), [0, 0])
-        self.assertEqual(overtake(0.2), [1])
-        self.assertEqual(overtake(3.0), [2])
-        clock.advance(20)
-        mine().succeeded()
-        self.assertEqual(overtake(2.9), [2])
+    def test_overtaken(self) -> None:
+        """A server that others had to answer for so often in a row, without an answer in between, has failed."""
+        self.assertEqual([self.overtake() for _ in range(4)], [0, 0, 1, 1])
+        self.lease.succeeded()
+        self.assertEqual([self.overtake() for _ in range(2)], [1, 1])
+
+    def test_overtaken_while_connecting(self) -> None:
+        """That is counted for itself, and ends when it takes a connection."""
+        self.assertEqual([self.overtake(True, 2.0), self.overtake(), self.overtake(True, 2.0)], [0, 0, 0])
+        self.assertEqual([self.overtake(True, 2.0), self.overtake(True, 2.0)], [1, 1])
 
     def test_overtaken_for_ever(self) -> None:
-        """0 is no time: it may be overtaken for ever."""
-        for _ in range(3):
-            self.bench.clock.advance(100)
-            self.lease.overtaken(0.0)
-        self.assertFalse(self.lease.judged)
+        """0 is no number of times."""
+        self.assertEqual({self.overtake(most=0.0) for _ in range(100)}, {0})
 
     def test_no_verdict_after_the_release(self) -> None:
         """Who has released has nothing to say."""

@@ -148,6 +148,17 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(self.log, ["b@b", "a@a"])
         self.assertEqual(bench.pool.refused, 0)
 
+    def test_strict_sessions_of_others(self) -> None:
+        """However many wait for one server, the sessions of another one that has room come and go."""
+        servers = [make_server("a", max_conns=1, route="a"), make_server("b", max_conns=9, route="b")]
+        bench = self.bench(*servers, size=2, sticky=StickyRoute(variables=("$cookie_r",), strict=True))
+        bench.pool.acquire(Client("a", self.log))
+        self.wait(bench, "a", "a")
+        leases = [bench.pool.acquire(Client("b", self.log)) for _ in range(9)]
+        leases[0].release()
+        self.assertEqual(host(bench.pool.acquire(Client("b", self.log)).server), "b")
+        self.assertEqual(bench.pool.refused, 0)
+
     def test_sessions_of_draining_servers(self) -> None:
         """Who has a server that takes no strangers is not in the way of those who wait, nor they in his."""
         servers = [make_server("a", max_conns=1, route="a"), make_server("b", max_conns=1, route="b")]

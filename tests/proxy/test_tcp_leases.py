@@ -152,6 +152,16 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual(len(bench.records), len(bench.clients))
         self.assertEqual(bench.open(), [])
 
+    def test_left_without_a_word(self) -> None:
+        """A client that ends at once, where ends are not passed on, is not connected to a server any more."""
+        for queue in (0, 1):
+            bench = Bench(False, queue=queue)
+            bench.join(0)
+            bench.end(0)
+            bench.accept(0)
+            bench.settle()
+            self.assertEqual((bench.leases, len(bench.connections), bench.reactor.getDelayedCalls()), (0, 0, []))
+
     @settings(max_examples=100, deadline=None)
     @given(BENCHES, st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 9)), max_size=40))
     def test_time_ends_everything(self, bench: Bench, schedule: list) -> None:

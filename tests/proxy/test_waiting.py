@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import model
@@ -38,13 +40,13 @@ class WaitingTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.log: list[str] = []
 
-    def pool(self, size: int = 9, timeout: float = 60.0, down: bool = False) -> None:
+    def pool(self, size: int = 9, timeout: float = 60.0, down: bool = False, **asked: Any) -> None:
         """Two servers, the first of which serves one client at a time, and the second nobody."""
         specs = (
             ServerSpec(address=InetAddress("a", 80), max_conns=1, down=down),
             ServerSpec(address=InetAddress("b", 80), down=True),
         )
-        spec = PoolSpec(name="web", servers=specs, queue=model.Queue(size=size, timeout=timeout))
+        spec = PoolSpec(name="web", servers=specs, queue=model.Queue(size=size, timeout=timeout), **asked)
         self.servers = [Server(spec) for spec in specs]
         self.balancer = Pool(spec, self.servers, self.reactor.seconds)
         # Two listeners use it.
@@ -177,23 +179,41 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((two.record.queue_time, three.record.queue_time), (5.0, 2.0))
 
     def test_crowded(self) -> None:
-        """Who may not make a connection now waits for one that is being made to be there."""
-        specs = tuple(ServerSpec(address=InetAddress(name, 80)) for name in "ab")
-        spec = PoolSpec(name="web", servers=specs, queue=model.Queue(size=2), max_pending=1)
-        self.servers = [Server(spec) for spec in specs]
-        self.balancer = Pool(spec, self.servers, self.reactor.seconds)
-        self.upstream = Upstream(self.reactor, self.balancer, Limits(), self.reactor.seconds)
-        searches = [self.client(name) for name in ("one", "two", "three", "four")]
-        self.assertEqual((self.log, len(self.reactor.pending)), (["four: NoServerAvailable"], 1))
-        for _ in range(3):
-            self.answer()
-            self.assertLessEqual(self.balancer.pending, 1)
-            self.reactor.advance(0)
-        self.assertEqual([entry.partition("@")[0] for entry in self.log[1:]], ["one", "two", "three"])
-        self.assertEqual([len(search.record.tries) for search in searches], [1, 1, 1, 0])
-        for search in searches:
+        """Who waits stays while as many connections are being made as may be, and nothing turns round meanwhile."""
+        self.pool(max_pending=1)
+        one, two, three = (self.client(name) for name in ("one", "two", "three"))
+        self.answer()
+        self.balancer.pending += 1
+        one.stop()
+        for _ in range(5):
+            self.reactor.advance(0.01)
+        self.assertEqual((self.log, len(self.balancer.queue)), (["one@a"], 2))
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.balancer.pending -= 1
+        self.balancer.queue.tell()
+        self.answer()
+        self.assertEqual(self.log, ["one@a", "two@a"])
+        for search in (two, three):
             search.stop()
         self.assert_quiet()
+
+    def test_ejected_and_crowded(self) -> None:
+        """A moment that has passed while no connection may be made is not looked for again and again."""
+        self.pool(max_pending=1)
+        self.servers[1].switch = "up"
+        self.balancer.replace(self.servers)
+        for _ in range(2):
+            lease = self.balancer.acquire()
+            lease.failed("refused")
+            lease.release()
+        self.client("one")
+        self.balancer.pending += 1
+        looks: list[None] = []
+        serve = self.balancer.serve_waiting
+        self.balancer.serve_waiting = lambda: (looks.append(None), serve())
+        for _ in range(200):
+            self.reactor.advance(0.1)
+        self.assertLess(len(looks), 10)
 
     def test_time_for_retries(self) -> None:
         """It begins when the wait is over."""

@@ -4,7 +4,7 @@
   to another one too, if limits allow it and there is one that nobody waits for.  If not, it is looked again after as long.
 - No more than two servers have it at once.  If a second one fails, the next one is its successor.
 - Whoever first sends an answer that is wanted has won: it is passed on.  The other one's connection ends.  The first server
-  is known to have taken longer; it has failed if it gives nobody an answer for as long as one would be waited for.
+  is known to have taken longer.  It has failed if that happens so often in a row that the delays come to its timeout.
 - An answer that is to be tried elsewhere, or none, ends one of the two; the request goes on with the other.
 """
 
@@ -38,9 +38,13 @@ class Hedged(Exchange):
     def overtaken(self, rival: Exchange) -> None:
         """It has an answer."""
         assert self.lease is not None
+        pool, upstream = self._pool, self._upstream
         connecting = self._server is None
         self._abort_server()
-        self.lease.overtaken(self._upstream.limits.connect_timeout if connecting else self._pool.read_timeout)
+        self.lease.timed(upstream.pool.metric)
+        if "timeout" in upstream.blamed:
+            patience = upstream.limits.connect_timeout if connecting else pool.read_timeout
+            self.lease.overtaken(connecting, patience / pool.hedge)
         self._follow()
         self._calm()
         self.answer = rival.answer
