@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb import __version__
 from pylb.cli import main
+from tests.backends import socket_path
 from tests.config.files import ConfigTestCase
 
 STORED = Path(__file__).parents[1] / "etc" / "lb.schema.json"
@@ -90,6 +91,10 @@ class Check(CheckTestCase):
 
 
 class Machine(CheckTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = socket_path(self).parent
+
     def test_lacks(self) -> None:
         """What this machine has not is told on standard error, each at its place; the configuration is right."""
         text = (
