@@ -310,7 +310,7 @@ class Members:
         tier.panics = panics
         for server in self.servers:
             if server in tier.serving:
-                tier.refresh(server, now)
+                self._refresh(server, now)
         kind = "backups" if tier.backup else "servers"
         reason = f"{len(tier.well)} of {len(tier.serving)} {kind} are well"
         self._observer.panic_changed(self, tier.panics, reason)

@@ -99,8 +99,10 @@ class Pool(Members):
             if server is not None:
                 return self._give(server, tried, now)
             while tier.usable and (not tried or tier.offers(tried)):
-                choose = tier.choose if not self._is_own else self._chosen_by(tier)
-                server = choose(request, tried, now)
+                if self._is_own:
+                    server = self._ask_own(tier, request, tried, now)
+                else:
+                    server = tier.choose(request, tried, now)
                 if self._colleagues is None or self._has_room(server, now):
                     return self._give(server, tried, now)
         raise self._refuse(now, after, waited)
@@ -217,19 +219,15 @@ class Pool(Members):
         else:
             lease.epoch = NO_EPOCH
 
-    def _chosen_by(self, tier: Tier) -> Callable[[Request | None, Collection[Server], float], Server]:
-        """What asks somebody's own method, and does not trust it."""
-
-        def choose(request: Request | None, tried: Collection[Server], now: float) -> Server:
-            try:
-                server = tier.choose(request, tried, now)
-                if server not in self._tier_of or not server.usable or server in tried:
-                    raise ValueError(f"choose() returned {server!r}, which is none of those that it may choose from")
-            except Exception as error:
-                raise self._broken(error, now) from error
-            return server
-
-        return choose
+    def _ask_own(self, tier: Tier, request: Request | None, tried: Collection[Server], now: float) -> Server:
+        """What somebody's own method chooses, which is not trusted."""
+        try:
+            server = tier.choose(request, tried, now)
+            if server not in self._tier_of or not server.usable or server in tried:
+                raise ValueError(f"choose() returned {server!r}, which is none of those that it may choose from")
+        except Exception as error:
+            raise self._broken(error, now) from error
+        return server
 
     def _broken(self, error: Exception, now: float) -> NoServerAvailable:
         self.refused += 1

@@ -261,6 +261,14 @@ class TellingTests(SynchronousTestCase):
         bench.pool.queue.join(Client("x", []), 0.0)
         self.assertTrue(self.told(bench, lease.succeeded))
 
+    def test_panic(self) -> None:
+        """Servers that are used only because too few are well are to be had."""
+        bench = Bench(make_server("a"), make_server("b", max_conns=1), queue=model.Queue(size=9), panic_threshold=50)
+        bench.pool.checked(bench.server("a"), "unhealthy", "status 500")
+        bench.pool.acquire()
+        bench.pool.queue.join(Client("x", []), 0.0)
+        self.assertTrue(self.told(bench, lambda: bench.pool.checked(bench.server("b"), "unhealthy", "status 500")))
+
     def test_empty(self) -> None:
         """While nobody waits nobody is told."""
         bench = Bench(make_server("a", max_conns=1), queue=model.Queue(size=9))
