@@ -211,7 +211,8 @@ def _end_of(text: str) -> Position:
 def _at(text: str, position: Position) -> str:
     """The character there, if there is one."""
     line, column = position
-    return _LINE_BREAK.split(text)[line - 1][column - 1 : column]
+    lines = _LINE_BREAK.split(text)
+    return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
 
 
 def _explained(error: yaml.MarkedYAMLError, at: str) -> str:

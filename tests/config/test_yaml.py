@@ -165,6 +165,12 @@ class Refused(SynchronousTestCase):
         ]:
             self.assertEqual(expected, self.refused(text))
 
+    def test_half_written(self) -> None:
+        """Wherever a file ends too early."""
+        whole = b"pools: {a: {servers: [10.0.0.1:80, {address: '10.0.0.2:80'}]}}"
+        for size in range(8, len(whole)):
+            self.assertIn("not valid YAML: ", self.refused(whole[:size]))
+
     def test_wrong_yaml(self) -> None:
         """What PyYAML says is handed on with the position."""
         for text, expected in [
