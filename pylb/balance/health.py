@@ -124,8 +124,8 @@ class Health:
 
     def slide(self, max_fails: int) -> None:
         """From now on so many failures eject only if they are of the last `fail_timeout`."""
-        if self.recent is None:
-            self.recent = deque(maxlen=max_fails)
+        if self.recent is None or self.recent.maxlen != max_fails:
+            self.recent = deque(self.recent or (), maxlen=max_fails)
 
     @property
     def ejected(self) -> bool:
@@ -175,8 +175,9 @@ class Health:
         self._publish()
 
     def _are_spread(self, now: float) -> bool:
-        """Whether some of the latest failures are too old to count."""
-        return self.recent is not None and now - self.recent[0] > self.fail_timeout
+        """Whether some of the latest failures are too old to count, or of before they were noted."""
+        recent = self.recent
+        return recent is not None and (len(recent) < self.max_fails or now - recent[0] > self.fail_timeout)
 
     def succeeded(self, epoch: int, picked: float) -> Change:
         """A lease of `epoch`, given at `picked`, succeeded."""

@@ -22,6 +22,7 @@ from pylb.balance.methods import Elsewhere, Tools
 from pylb.balance.news import PoolObserver, Unobserved
 from pylb.balance.outliers import Outliers
 from pylb.balance.queue import Queue
+from pylb.balance.renewal import renew, same
 from pylb.balance.request import compile_key, network
 from pylb.balance.returns import Returns
 from pylb.balance.server import Checked, Server, Switch
@@ -50,12 +51,11 @@ class Members:
         colleagues: Colleagues | None,
     ) -> None:
         self.name = spec.name
-        self.spec = spec
         self.servers: list[Server] = []
         #: Requests, connections and datagrams that came to a pool without a usable server.
         self.refused = 0
         #: Those that wait for one; None if nobody does.
-        self.queue = Queue(spec.queue) if spec.queue is not None else None
+        self.queue: Queue | None = None
         #: The time that the methods want to hear of; nothing if none.
         self.metric = ""
         #: Whether the methods want to know of each change of load.
@@ -64,7 +64,8 @@ class Members:
         self._observer: PoolObserver = observer or Unobserved()
         #: None in a single process.
         self._colleagues = colleagues
-        self._tools = Tools(random=random, key=compile_key(spec.balance.key), address=network, elsewhere=elsewhere)
+        self._random = random
+        self._elsewhere = elsewhere
         self._tiers: tuple[Tier, ...] = ()
         self._tier_of: dict[Server, Tier] = {}
         self._returns = Returns()
@@ -72,16 +73,44 @@ class Members:
         self._next_look = inf
         #: Whether somebody has been served before the present servers came.
         self._served = False
-        self._outliers = Outliers(spec.outlier, clock()) if spec.outlier is not None else None
-        self._keeps = spec.last_usable == "keep"
+        self._outliers: Outliers | None = None
+        self._use(spec)
         self.replace(servers)
+
+    def renew(self, spec: PoolSpec, servers: Iterable[Server]) -> dict[Server, Server]:
+        """Be as `spec` asks from now on; says who stands for whom of `servers`, which were made for it.
+
+        Those that are here already stay, with all that is known of them, and so do leases.
+        """
+        servers = list(servers)
+        stay = same(self.servers, servers)
+        for wanted, server in stay.items():
+            renew(server, wanted, self.spec, spec)
+        self._use(spec)
+        self.replace([stay.get(server, server) for server in servers])
+        return stay
+
+    def _use(self, spec: PoolSpec) -> None:
+        """Be ready to do as `spec` asks, with the next servers."""
+        self.spec = spec
+        key = compile_key(spec.balance.key)
+        self._tools = Tools(random=self._random, key=key, address=network, elsewhere=self._elsewhere)
+        self._keeps = spec.last_usable == "keep"
+        if self._outliers is None or self._outliers.spec != spec.outlier:
+            self._outliers = Outliers(spec.outlier, self._clock()) if spec.outlier is not None else None
+        if spec.queue is None:
+            self.queue = None
+        elif self.queue is None:
+            self.queue = Queue(spec.queue)
+        else:
+            self.queue.use(spec.queue)
 
     def replace(self, servers: Iterable[Server]) -> None:
         """Serve from `servers` from now on; those that stay keep their state, leases of those that go stay valid."""
         added = self._added_to(servers := list(servers))
         known = set(self.servers)
-        for server in known:
-            server.usable = False
+        for server in known.union(servers):
+            server.usable = False  # Who is new may come from another pool, which used it.
         self.servers = servers
         self._weigh()
         primaries, backups = self._tiers = self._make_tiers()
@@ -101,7 +130,7 @@ class Members:
                 server.checked = "checking"
             server.warming_since = now if server in added and server.spec.slow_start else server.warming_since
             self._place(server, len(servers) == 1, now)
-        self._see_panic(now)
+        self._weigh_panic(now)
 
     def _weigh(self) -> None:
         whole = self.spec.balance.method in _PLACED or all(server.share in (0.0, 1.0) for server in self.servers)
@@ -134,7 +163,8 @@ class Members:
             server.warming_since = None
         self._count(server, now)
         if changed:
-            self._judged(server, health.forgive(), "no other server is left", now)
+            why = "no other server is left" if lone else "its failures do not count any more"
+            self._judged(server, health.forgive(), why, now)
 
     def switch(self, server: Server, to: Switch, why: str = "") -> None:
         """Let a server serve ("up"), only those that belong to it ("drain"), or nobody new ("down"); `why` is for news."""
@@ -296,9 +326,11 @@ class Members:
         self._see_panic(now)
 
     def _see_panic(self, now: float) -> None:
+        if self.spec.panic_threshold:
+            self._weigh_panic(now)
+
+    def _weigh_panic(self, now: float) -> None:
         """Use all servers of a tier where too few are well, and no longer than that."""
-        if not self.spec.panic_threshold:
-            return
         backups = self._tiers[1]
         for tier in self._tiers:
             stands_alone = tier is backups or tier.well or not backups.well

@@ -19,10 +19,10 @@ from pylb.balance.lease import Lease
 from pylb.balance.members import Members
 from pylb.balance.methods import Elsewhere, at_once
 from pylb.balance.news import PoolObserver
-from pylb.balance.queue import Place
+from pylb.balance.queue import Place, Queue
 from pylb.balance.request import Request
 from pylb.balance.server import Server
-from pylb.balance.sticky import make_sticky
+from pylb.balance.sticky import Sticky, make_sticky
 from pylb.balance.tier import Tier
 from pylb.model import PoolSpec
 
@@ -57,10 +57,8 @@ class Pool(Members):
         colleagues: Colleagues | None = None,
     ) -> None:
         #: Which server a session belongs to; None if none belongs to any.
-        self.sticky = make_sticky(spec)
-        self._strict = spec.sticky is not None and spec.sticky.strict
-        #: Whether the method is somebody's own, and when it may be told that it breaks.
-        self._is_own = spec.balance.own is not None
+        self.sticky: Sticky | None = None
+        #: When it may be told that somebody's own method breaks.
         self._tell_broken = -inf
         #: Leases of those that had tried other servers before, without a verdict yet.
         self.retries = 0
@@ -68,10 +66,36 @@ class Pool(Members):
         self.pending = 0
         #: Leases of this process.
         self.active = 0
-        self._limits_retries = spec.max_retries > 0 or spec.retry_budget is not None
         self._refused_at = -inf
         self._refusing = False
         super().__init__(spec, servers, clock, observer, random or Random(), elsewhere, colleagues)
+
+    def renew(self, spec: PoolSpec, servers: Iterable[Server]) -> dict[Server, Server]:
+        queue = self.queue
+        stay = super().renew(spec, servers)
+        if queue is not None and queue is not self.queue:
+            self._send_away(queue, "it has no queue any more")
+        return stay
+
+    def give_up(self) -> None:
+        """Nobody asks for the pool any more: who waits there hears of it."""
+        if self.queue is not None:
+            self._send_away(self.queue, "nobody asks for it any more")
+
+    def _send_away(self, queue: Queue, why: str) -> None:
+        for place in queue.in_order():
+            queue.leave(place)
+            self.refused += 1
+            place.waiter.refused(NoServerAvailable(f"pool {self.name}: {why}"))
+
+    def _use(self, spec: PoolSpec) -> None:
+        if self.sticky is None or self.spec.sticky != spec.sticky:
+            self.sticky = make_sticky(spec, self.sticky)
+        self._strict = spec.sticky is not None and spec.sticky.strict
+        #: Whether the method is somebody's own.
+        self._is_own = spec.balance.own is not None
+        self._limits_retries = spec.max_retries > 0 or spec.retry_budget is not None
+        super()._use(spec)
 
     def replace(self, servers: Iterable[Server]) -> None:
         super().replace(servers)

@@ -51,7 +51,7 @@ class Queue:
     __slots__ = ("_entries", "_number", "_priority", "_waiting", "changed", "due", "overflows", "spec", "timeouts")
 
     def __init__(self, spec: model.Queue) -> None:
-        self.spec = spec
+        self.use(spec)
         #: Who found the queue full, and who waited in vain.
         self.overflows = 0
         self.timeouts = 0
@@ -59,11 +59,15 @@ class Queue:
         self.changed: Callable[[], None] | None = None
         #: Whether it has not been looked yet who may be served.
         self.due = False
-        self._priority = compile_key(spec.priority) if spec.priority else None
         #: A heap of (priority, number, place), those that have left among them.
         self._entries: list[tuple[int, int, Place]] = []
         self._number = 0
         self._waiting = 0
+
+    def use(self, spec: model.Queue) -> None:
+        """Be as `spec` asks, for those that come from now on."""
+        self.spec = spec
+        self._priority = compile_key(spec.priority) if spec.priority else None
 
     def __len__(self) -> int:
         """How many wait."""

@@ -14,7 +14,7 @@ from typing import Literal
 from pylb.balance.health import Health
 from pylb.model import Address, ServerSpec
 
-__all__ = ["Checked", "Server", "Status", "Switch"]
+__all__ = ["Checked", "Server", "Status", "Switch", "written_switch"]
 
 #: What the operator wants of a server.
 Switch = Literal["up", "drain", "down"]
@@ -24,6 +24,11 @@ Checked = Literal["passed", "checking", "unhealthy"]
 Status = Literal["up", "draining", "down", "unavail", "checking", "unhealthy"]
 #: The least that a server's share is of its weight, so that it is never forgotten.
 _LEAST_WARMTH = 0.01
+
+
+def written_switch(spec: ServerSpec) -> Switch:
+    """How the operator wrote that a server begins."""
+    return "down" if spec.down else "drain" if spec.drain else "up"
 
 
 class Server:
@@ -60,7 +65,7 @@ class Server:
         self.address = spec.address if address is None else address
         self.name = str(self.address)
         self.missing = missing
-        self.switch: Switch = "down" if spec.down else "drain" if spec.drain else "up"
+        self.switch = written_switch(spec)
         self.health = Health(spec.max_fails, spec.fail_timeout)
         self.checked: Checked = "passed"
         #: Leases held now, by all workers as far as this one knows, and in one cell those of this one.

@@ -46,15 +46,15 @@ class Sticky(Protocol):
         """The session of `request` belongs to `server` no more, if it does."""
 
 
-def make_sticky(spec: PoolSpec) -> Sticky | None:
-    """The way that the operator of a pool asked for."""
+def make_sticky(spec: PoolSpec, before: Sticky | None = None) -> Sticky | None:
+    """The way that the operator of a pool asked for; what was learned `before` is not forgotten."""
     sticky = spec.sticky
     if sticky is None:
         return None
     if isinstance(sticky, StickyCookie):
         return CookieSessions(sticky, spec.name)
     if isinstance(sticky, StickyLearn):
-        return LearnedSessions(sticky)
+        return LearnedSessions(sticky, before if isinstance(before, LearnedSessions) else None)
     return RoutedSessions(_first_of(sticky.variables))
 
 
@@ -137,7 +137,7 @@ class LearnedSessions:
     has used a session last is right.
     """
 
-    def __init__(self, spec: StickyLearn) -> None:
+    def __init__(self, spec: StickyLearn, before: LearnedSessions | None = None) -> None:
         self._timeout = spec.timeout or inf
         self._size = spec.size
         self._create = _first_of(spec.create)
@@ -147,6 +147,10 @@ class LearnedSessions:
         #: Who wants to hear what is learned here.
         self.tell: Callable[[Learned], None] = lambda learned: None
         self._servers: dict[str, list[Server]] = {}
+        if before is not None:
+            for learned in before.learned():
+                self.hear(learned)
+            self.tell = before.tell
 
     def __len__(self) -> int:
         return len(self._table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -83,6 +84,20 @@ class Bench:
             **asked,
         )
         self.pool = Pool(spec, servers, self.clock.seconds, self.heard, colleagues=colleagues)
+
+    def renew(self, *servers: Server, **asked: Any) -> dict[Server, Server]:
+        """Other servers, and what is `asked` beside what was; as in earnest another pool has had them till now."""
+        draft = Pool(replace(self.pool.spec, **asked), servers, self.clock.seconds)
+        return self.pool.renew(draft.spec, draft.servers)
+
+    def again(self, **asked: Any) -> dict[Server, Server]:
+        """The same servers, and what is `asked`."""
+        return self.renew(*(Server(server.spec) for server in self.pool.servers), **asked)
+
+    @property
+    def states(self) -> list[str]:
+        """Of all servers, in one word each."""
+        return [server.state(self.clock.seconds()) for server in self.pool.servers]
 
     def server(self, letter: str) -> Server:
         return next(server for server in self.pool.servers if host(server) == letter)

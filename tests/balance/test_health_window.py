@@ -165,3 +165,31 @@ class WorkersTests(SynchronousTestCase):
         self.one.serve(2)
         self.workers.clock.advance(1.0)
         self.assertEqual([self.fail(self.two), self.fail(self.two), self.fail(self.two)], [False, False, True])
+
+
+class AnewTests(SynchronousTestCase):
+    """Another number, or the window itself, is asked for while failures are known."""
+
+    def test_fewer(self) -> None:
+        """The latest of those that are known count."""
+        health = sliding(5)
+        changes(health, 0.0, 10.0, 11.0)
+        health.slide(3)
+        health.max_fails = 3
+        self.assertEqual(changes(health, 12.0), [Change.EJECTED])
+
+    def test_more(self) -> None:
+        """What was forgotten counts for nothing: five it must be, of which the last two are known."""
+        health = sliding(2)
+        changes(health, *(10.0 * number for number in range(9)))
+        health.slide(5)
+        health.max_fails = 5
+        self.assertEqual(changes(health, 80.0, 80.0), [Change.NOTHING] * 2)
+        self.assertEqual(changes(health, 80.0, 80.0)[-1], Change.EJECTED)
+
+    def test_first(self) -> None:
+        """Of failures from before the window slid nobody knows when they were."""
+        health = Health(3, 8.0)
+        changes(health, 0.0, 100.0)
+        health.slide(3)
+        self.assertEqual(changes(health, 200.0, 200.0, 200.0), [Change.NOTHING, Change.NOTHING, Change.EJECTED])

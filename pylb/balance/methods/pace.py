@@ -31,15 +31,19 @@ class Pace:
 
     def __init__(self, server: Server, inflight: bool) -> None:
         self.server = server
-        self.inflight = inflight
         #: Milliseconds; 0 is unknown.
         self.average = 0
         #: nginx's `checked`: when the average began to grow old, and what halves it.
         self.since = -inf
-        self.period = server.spec.fail_timeout + 1.0
         #: What `milliseconds` said last, of which leases, and the moment at which it is another if nothing happens.
         self._time = 0
         self._began, self._waiting = 0.0, 0
+        self.use(inflight)
+
+    def use(self, inflight: bool) -> None:
+        """Be as the operator asks from now on."""
+        self.inflight = inflight
+        self.period = self.server.spec.fail_timeout + 1.0
         self.until = -inf
 
     def measured(self, seconds: float) -> None:
@@ -88,4 +92,7 @@ class Pace:
 def make_paces(servers: Sequence[Server], inflight: bool, before: object) -> Mapping[Server, Pace]:
     """One for each server; who was known to the method `before` this one stays known."""
     known: Mapping[Server, Pace] = getattr(before, "paces", {})
-    return {server: known.get(server) or Pace(server, inflight) for server in servers}
+    paces = {server: known.get(server) or Pace(server, inflight) for server in servers}
+    for pace in paces.values():
+        pace.use(inflight)
+    return paces
