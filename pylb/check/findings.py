@@ -36,24 +36,46 @@ class Findings:
     def __init__(self, pools: Mapping[str, Members], known: Iterable[Finding] = ()) -> None:
         self._pools = pools
         self._known: dict[tuple[str, str], Finding] = {}
+        #: Of each pool: its servers as they were when they were looked at, and by their names.
+        self._servers: dict[str, tuple[list[Server], dict[str, list[Server]]]] = {}
         for each in known:
             self.hear(each)
 
     def hear(self, news: Finding) -> None:
         """Another server, or the same one anew."""
         self._known[news.pool, news.server] = news
-        self.follow(self._pools[news.pool], news.server)
+        if news.pool in self._pools:  # Else it goes, or comes, with another configuration.
+            pool = self._pools[news.pool]
+            for server in self._named(pool).get(news.server, ()):
+                _tell(pool, server, news)
 
-    def follow(self, pool: Members, only: str | None = None) -> None:
+    def follow(self, pool: Members) -> None:
         """Tell `pool` of the servers that it has now."""
         for server in pool.servers:
-            if only in (None, server.name) and (news := self._known.get((pool.name, server.name))) is not None:
-                pool.switch(server, news.switch)
-                pool.reweigh(server, news.share)
-                pool.checked(server, news.checked, "")
+            if (news := self._known.get((pool.name, server.name))) is not None:
+                _tell(pool, server, news)
 
-    def start(self) -> None:
+    def start(self, before: Findings | None = None) -> None:
         """Nothing begins here."""
+
+    def exchange(self, pool: Members, other: Members) -> None:
+        """Pools go by their names here."""
 
     def stop(self) -> None:
         """Nothing ends here."""
+
+    def _named(self, pool: Members) -> Mapping[str, Iterable[Server]]:
+        """The servers of `pool` by their names."""
+        seen, named = self._servers.get(pool.name, (None, {}))
+        if seen is not pool.servers:  # A pool that has others has another list.
+            named = {}
+            for server in pool.servers:
+                named.setdefault(server.name, []).append(server)
+            self._servers[pool.name] = pool.servers, named
+        return named
+
+
+def _tell(pool: Members, server: Server, news: Finding) -> None:
+    pool.switch(server, news.switch)
+    pool.reweigh(server, news.share)
+    pool.checked(server, news.checked, "")

@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from random import Random
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
@@ -27,6 +28,10 @@ from pylb.proxy.deadline import Deadlines
 from pylb.proxy.tls import ClientTLS
 
 __all__ = ["Monitor"]
+
+Owner: TypeAlias = tuple[Pool, Server]
+#: Nobody was checked before.
+NOBODY: Final[Mapping[Owner, list[Watch]]] = MappingProxyType({})
 
 #: Seconds between two first mandatory checks.
 _CLOSE = 0.002
@@ -58,8 +63,8 @@ class Monitor:
         self._most = most
         self._random = random or Random()
         self._deadlines = Deadlines(reactor, clock)
-        self._watches: dict[tuple[Pool, Server], list[Watch]] = {}
-        self._owners: dict[Watch, tuple[Pool, Server]] = {}
+        self._watches: dict[Owner, list[Watch]] = {}
+        self._owners: dict[Watch, Owner] = {}
         self._running: set[Watch] = set()
         self._waiting: deque[Watch] = deque()
         self._started = False
@@ -67,11 +72,19 @@ class Monitor:
         self._planned = 0
         self._last = 0.0
 
-    def start(self) -> None:
-        """Begin to check."""
+    def start(self, before: Monitor | None = None) -> None:
+        """Begin to check, or go on with what `before` has come to, which stops."""
         self._started = True
+        known = {} if before is None else before._watches
         for pool in self._pools:
-            self.follow(pool)
+            self.follow(pool, known)
+        if before is not None:
+            before.stop()
+
+    def exchange(self, pool: Pool, other: Pool) -> None:
+        """Before the start: check the servers of `other` instead, which is asked for the same."""
+        if pool in self._pools:
+            self._pools[other] = self._pools.pop(pool)
 
     def stop(self) -> None:
         """Check nothing more; what the servers were found to be stays."""
@@ -80,8 +93,8 @@ class Monitor:
         for owner in list(self._watches):
             self._forget(owner)
 
-    def follow(self, pool: Pool) -> None:
-        """Check the servers that `pool` has now, and no others, once all has started."""
+    def follow(self, pool: Pool, known: Mapping[Owner, list[Watch]] = NOBODY) -> None:
+        """Check the servers that `pool` has now, and no others, once all has started; `known` is who was checked before."""
         if not self._started or pool not in self._pools:
             return
         present = {(pool, server) for server in pool.servers}
@@ -89,7 +102,8 @@ class Monitor:
             self._forget(owner)
         for server in pool.servers:
             if (pool, server) not in self._watches and not server.missing:
-                self._watch(pool, server)
+                self._watch(pool, server, known.get((pool, server), ()))
+                self._tell(pool, server)
 
     def tally(self, pool: Pool, server: Server) -> Tally:
         """What the checks of a server have come to, together."""
@@ -102,7 +116,7 @@ class Monitor:
             all(passed) if passed else None,
         )
 
-    def _watch(self, pool: Pool, server: Server) -> None:
+    def _watch(self, pool: Pool, server: Server, known: Iterable[Watch]) -> None:
         self._watches[pool, server] = watches = []
         for spec in pool.spec.health_check:
             tls = self._pools[pool].get(type(spec) is GrpcCheck)
@@ -110,7 +124,15 @@ class Monitor:
             watch = Watch(spec, make_check(spec), target, self, self._deadlines, self._random.random)
             watches.append(watch)
             self._owners[watch] = pool, server
-            watch.start(self._first(spec))
+            before = next((other for other in known if other.spec == spec), None)
+            if before is not None:
+                watch.go_on(before)
+            elif spec.persistent and server.checked == "passed":
+                watch.healthy = True
+            if before is None or watch.healthy is None:
+                watch.start(self._first(spec))
+            else:
+                watch.start(before.pause())
 
     def _first(self, spec: HealthCheck) -> float:
         """Seconds until a first check."""
@@ -124,7 +146,7 @@ class Monitor:
     def _may_keep(self) -> bool:
         return len(self._owners) <= self._most
 
-    def _forget(self, owner: tuple[Pool, Server]) -> None:
+    def _forget(self, owner: Owner) -> None:
         for watch in self._watches.pop(owner):
             del self._owners[watch]
             watch.stop()
@@ -147,13 +169,17 @@ class Monitor:
                 self.due(following)
 
     def concluded(self, watch: Watch) -> None:
-        pool, server = owner = self._owners[watch]
-        verdicts = [each.healthy for each in self._watches[owner]]
-        if not watch.healthy:
-            pool.checked(server, "unhealthy", watch.reason)
-        elif None in verdicts and False not in verdicts:
-            pool.checked(server, "checking", "other checks have not answered yet")
-        elif False not in verdicts:
+        self._tell(*self._owners[watch])
+
+    def _tell(self, pool: Pool, server: Server) -> None:
+        """What its checks come to, together."""
+        watches = self._watches[pool, server]
+        against = [watch for watch in watches if watch.healthy is False]
+        if against:
+            pool.checked(server, "unhealthy", against[0].reason)
+        elif any(watch.healthy is None for watch in watches):
+            pool.checked(server, "checking", "not all checks have answered yet")
+        else:
             pool.checked(server, "passed", "checks passed")
 
     def reported(self, watch: Watch, report: Report) -> None:

@@ -67,6 +67,7 @@ class Watch:
         "_deadline",
         "_deadlines",
         "_late",
+        "_next",
         "_random",
         "_rota",
         "_running",
@@ -105,7 +106,7 @@ class Watch:
         self._deadlines = deadlines
         self._random = random
         self._running: Deferred[None] | None = None
-        self._started = 0.0
+        self._started = self._next = 0.0
         self._late = ""
         self._stopped = False
         self._deadline = Deadline(deadlines, self._due)
@@ -113,6 +114,16 @@ class Watch:
     def start(self, seconds: float) -> None:
         """Be due in so many seconds for the first time."""
         self._sleep(self._deadlines.clock() + seconds)
+
+    def go_on(self, before: Watch) -> None:
+        """Begin with what `before` has come to, the same check of the same server; that it passed counts only as asked."""
+        self.tally, self.reason = before.tally, before.reason
+        if not before.healthy or self.spec.persistent or not self.spec.mandatory:
+            self.healthy, self.passes, self.fails = before.healthy, before.passes, before.fails
+
+    def pause(self) -> float:
+        """Seconds until it is due; 0.0 if it is under way."""
+        return max(0.0, self._next - self._deadlines.clock()) if self._running is None else 0.0
 
     def run(self) -> None:
         """Check now."""
@@ -203,6 +214,7 @@ class Watch:
 
     def _sleep(self, until: float) -> None:
         """Be due at about that time, together with others: waking up costs half of what a check does."""
+        self._next = until
         moment = min(_MOMENT, self.spec.interval / 100)
         self._deadline.set(max(_AT_ONCE, round(until / moment) * moment - self._deadlines.clock()))
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -70,7 +70,9 @@ class Names:
         resolver: Resolver | None = None,
         clock: Callable[[], float] = monotonic,
         random: Callable[[], float] = random,
+        before: Names | None = None,
     ) -> None:
+        """What `before` has found holds until something else is."""
         self._reactor = reactor
         #: The servers of each line, and what it is asked for.
         self._servers = {pool: [[server] for server in pool.servers] for pool in pools}
@@ -79,23 +81,34 @@ class Names:
         self._found: dict[Name, Sequence[Target]] = {}
         #: Those of which it was said that they are not found, or not answered for.
         self._failing: set[Name] = set()
-        #: Those that have not been answered at all.
-        self._silent = {name for name in chain(*self._names.values()) if name is not None}
+        self._wanted = {name for name in chain(*self._names.values()) if name is not None}
+        #: Those of which nothing is known yet.
+        self._silent = set(self._wanted)
         self._lookups = Lookups(reactor, lookup, self._looked_up)
         self._answers, self._followers = self._follow(resolver or Resolver(), clock, random)
         self._ready: Deferred[None] | None = None
         self._patience: IDelayedCall | None = None
+        for name, targets in () if before is None else before._found.items():
+            if name in self._wanted:
+                self._silent.discard(name)
+                self._learn(name, targets)
 
     def start(self) -> Deferred[None]:
-        """Look up every name; fires when all have answered, or after `PATIENCE` seconds."""
-        if not self._silent:
-            return succeed(None)
-        ready = self._ready = Deferred[None]()
-        self._patience = self._reactor.callLater(PATIENCE, self._lose_patience)
-        self._lookups.start([name.text for name in self._silent if not name.followed])
+        """Look up every name; fires when something is known of all, or after `PATIENCE` seconds."""
+        self._lookups.start([name.text for name in self._wanted if not name.followed])
         for follower in self._followers:
             follower.start()
-        return ready
+        if not self._silent:
+            return succeed(None)
+        self._patience = self._reactor.callLater(PATIENCE, self._lose_patience)
+        self._ready = Deferred[None]()
+        return self._ready
+
+    def exchange(self, pool: Pool, other: Pool, same: Mapping[Server, Server]) -> None:
+        """Fill `other` from now on, which is asked for the same as `pool` and has the servers that are the same."""
+        lines = self._servers.pop(pool)
+        self._servers[other] = [[same.get(server, server) for server in line] for line in lines]
+        self._names[other] = self._names.pop(pool)
 
     def stop(self) -> None:
         """Ask nothing more and forget answers that are still to come; what `start` returned will not fire."""
@@ -110,7 +123,7 @@ class Names:
     def _follow(
         self, resolver: Resolver, clock: Callable[[], float], random: Callable[[], float]
     ) -> tuple[Answers | None, list[Follower]]:
-        followed = sorted(name for name in self._silent if name.followed)
+        followed = sorted(name for name in self._wanted if name.followed)
         if not followed:
             return None, []
         answers = Answers(resolver, resolver.addresses or nameservers(), self._reactor, clock)
@@ -127,9 +140,7 @@ class Names:
         self._tell(name, problem)
         if targets and targets != self._found.get(name):
             _log.info("{name} is {addresses}", name=name, addresses=", ".join(map(str, targets)))
-            self._found[name] = targets
-            for pool in self._servers:
-                self._fill(pool, name)
+            self._learn(name, targets)
         if self._ready is not None and not self._silent:
             self._serve(self._ready)
 
@@ -157,6 +168,11 @@ class Names:
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         ready.callback(None)
+
+    def _learn(self, name: Name, targets: Sequence[Target]) -> None:
+        self._found[name] = targets
+        for pool in self._servers:
+            self._fill(pool, name)
 
     def _fill(self, pool: Pool, name: Name) -> None:
         lines = self._servers[pool]

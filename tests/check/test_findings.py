@@ -42,6 +42,24 @@ class FindingsTests(SynchronousTestCase):
         findings.follow(self.pool)
         self.assertEqual(self.states(), ["checking", "checking", "up"])
 
+    def test_other_pools(self) -> None:
+        """News of a pool that is not there harms nobody, and holds should it come."""
+        pools: dict[str, Pool] = {}
+        findings = Findings(pools, [Finding("web", "a:80", "passed", "up", 1.0)])
+        findings.hear(Finding("web", "b:80", "unhealthy", "up", 1.0))
+        self.assertEqual(self.states(), ["checking", "checking"])
+        pools["web"] = self.pool
+        findings.follow(self.pool)
+        self.assertEqual(self.states(), ["up", "unhealthy"])
+
+    def test_other_servers(self) -> None:
+        """News of a server that the pool has got meanwhile, and of one that stands there twice."""
+        findings = Findings({"web": self.pool}, [Finding("web", "a:80", "passed", "up", 1.0)])
+        self.pool.replace([make_server("c"), make_server("c"), self.a])
+        findings.hear(Finding("web", "c:80", "unhealthy", "up", 1.0))
+        findings.hear(Finding("web", "b:80", "unhealthy", "up", 1.0))
+        self.assertEqual(self.states(), ["unhealthy", "unhealthy", "up"])
+
     def test_there_and_back(self) -> None:
         """What one process knows of a server makes the same of it in another."""
         self.pool.checked(self.a, "unhealthy", "status 500")
