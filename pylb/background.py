@@ -32,7 +32,7 @@ class Background:
         #: What waits for the start; None afterwards.
         self._early: list[tuple[_Work, _Done]] | None = []
         self._under_way = 0
-        self._ready: Deferred[None] | None = None
+        self._idle: Deferred[None] | None = None
         self._stopped = False
 
     def __call__(self, work: _Work, done: _Done) -> None:
@@ -48,13 +48,17 @@ class Background:
         early, self._early = self._early or [], None
         for work, done in early:
             self(work, done)
-        if not early:
+        return self.idle()
+
+    def idle(self) -> Deferred[None]:
+        """Fires when nothing is under way; one at a time may wait for that."""
+        if not self._under_way:
             return succeed(None)
-        self._ready = Deferred()
-        return self._ready
+        self._idle = Deferred()
+        return self._idle
 
     def stop(self) -> None:
-        """Forget results that are still to come; what `start` returned will not fire."""
+        """Forget results that are still to come; whoever waits for them waits for ever."""
         self._stopped = True
 
     def _work(self, work: _Work, done: _Done) -> None:
@@ -73,9 +77,9 @@ class Background:
         try:
             done(result)
         finally:
-            if self._ready is not None and not self._under_way:
-                ready, self._ready = self._ready, None
-                ready.callback(None)
+            if self._idle is not None and not self._under_way:
+                idle, self._idle = self._idle, None
+                idle.callback(None)
 
     def _failed(self, failure: Failure) -> None:
         _log.failure("work in the background failed, what was there before goes on", failure)

@@ -3,45 +3,49 @@
 `LoadBalancer` is an ordinary Twisted service.  Making one takes everything that can fail (certificates, sockets, the access
 log), so that a mistake stops it before anything has started; starting it looks the host names up, makes what
 takes long (the rings of large pools) and then accepts; stopping it lets what runs finish for `shutdown_timeout`.
+
+A reload does the same beside what runs: everything that can fail, then the look-ups.  Only then, and in one go, is the new
+configuration served.  Whatever it has in common with the old one goes on: pools and what is known of their servers, sockets,
+and all clients that are connected.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pylb import __version__
+from pylb.announce import announce, announce_reload
 from pylb.background import Background
 from pylb.balance.colleagues import Colleagues
 from pylb.balance.pool import Pool, make_pool
 from pylb.balance.sticky import LearnedSessions
-from pylb.capacity import Capacity, capacity, descriptor_limit, shortfalls
+from pylb.capacity import Capacity, capacity, descriptor_limit
 from pylb.check.findings import Finding, Findings
 from pylb.check.monitor import Monitor
 from pylb.config import from_dict
 from pylb.fortunes import Fortunes
-from pylb.fronts import Fronts
-from pylb.model import Address, Config, UdpListener
-from pylb.proxy.accept import StreamPort
-from pylb.proxy.accesslog import open_access_log
+from pylb.fronts import Encryption, Fronts, Plan
+from pylb.model import Address, Config, PoolSpec
+from pylb.pools import Pools
+from pylb.ports import Ports
+from pylb.proxy.accesslog import AccessLog, NullLog, open_access_log
 from pylb.proxy.connections import Connections
-from pylb.proxy.datagram import FrontPort
-from pylb.proxy.listen import Bound, bind, listen_stream
-from pylb.proxy.resolve import Names
+from pylb.proxy.listen import Bound, bind, close, without
 from pylb.proxy.streams import streams
-from pylb.proxy.udp import UdpProxy, listen_udp
+from pylb.reloads import ReloadBroke, Reloads
 
-__all__ = ["Inherited", "LoadBalancer", "announce"]
+__all__ = ["Inherited", "LoadBalancer"]
 
-_log = Logger()
+Checks: TypeAlias = Monitor | Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,18 @@ class Inherited:
     colleagues: Colleagues | None = None
     #: What the supervisor's health checks have found so far.
     found: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """What a reload has made, to take the place of what there is."""
+
+    config: Config
+    room: Capacity
+    encryption: Encryption
+    pools: Pools[Any]
+    access_log: AccessLog | NullLog
+    sockets: list[Bound]
 
 
 class LoadBalancer(Service):
@@ -81,38 +97,43 @@ class LoadBalancer(Service):
         self.clock = clock
         #: Fires with None once clients are accepted, fails if they cannot be.
         self.ready: Deferred[None] = Deferred()
+        self._inherited = inherited
         self._background = Background(self.reactor)
-        self.pools = self._make_pools(inherited)
-        #: What the pools that learn sessions have learned, by their names.
-        self.sessions = {
-            name: pool.sticky for name, pool in self.pools.items() if isinstance(pool.sticky, LearnedSessions)
-        }
-        #: What health checks find: our own, or the supervisor's.
-        self.checks = self._make_checks(inherited)
-        self._names = Names(
-            self.reactor, self.pools.values(), changed=self.checks.follow, resolver=config.resolver, clock=clock
-        )
+        self._fortunes = Fortunes(orders=inherited is None)
+        self._pools = self._make_pools(config, self.capacity)
         self._connections = Connections(self.capacity.connections)
-        self._connections.full_changed = self._pause
-        #: Those that accept.
-        self._ports: dict[Bound, StreamPort] = {}
-        #: Those of datagrams, which answer as long as their proxy is there.
-        self._datagram_ports: dict[Bound, FrontPort] = {}
-        self._announces = inherited is None
         self._access_log = open_access_log(
             config.access_log, self.reactor, clock, fd=inherited.log if inherited else None
         )
+        self._reloads = Reloads(self._reload)
         try:
-            self._fronts = self._make_fronts()
+            plan = self._plan(Encryption(config, clock))
+            self._fronts = Fronts(plan, self._connections, self.reactor, self._streams, clock)
             self._bound = inherited.sockets if inherited else bind(config.listeners.values())
         except Exception:
             self._access_log.close()
             raise
+        self._ports = Ports(self._fronts, self._connections, self._streams)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object], reactor: Any = None) -> LoadBalancer:
         """A load balancer from a mapping with the keys of the configuration file; raises also `pylb.config.ConfigError`."""
         return cls(from_dict(data), reactor)
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools by their names."""
+        return self._pools.by_name
+
+    @property
+    def sessions(self) -> dict[str, LearnedSessions]:
+        """What the pools that learn sessions have learned, by their names."""
+        return {name: pool.sticky for name, pool in self.pools.items() if isinstance(pool.sticky, LearnedSessions)}
+
+    @property
+    def checks(self) -> Checks:
+        """What health checks find: our own, or the supervisor's."""
+        return self._pools.checks
 
     def addresses(self, listener: str) -> list[Address]:
         """Where `listener` listens, until it is stopped; a port that was given as 0 is the one that the kernel chose."""
@@ -120,137 +141,154 @@ class LoadBalancer(Service):
 
     def startService(self) -> None:
         super().startService()
-        prepared = gatherResults([self._names.start(), self._background.start()], consumeErrors=True)
+        prepared = gatherResults([self._pools.look_up(), self._background.start()], consumeErrors=True)
         prepared.addCallback(self._serve).addErrback(self._cannot_serve)
+
+    def reload(self, config: Config) -> Deferred[None]:
+        """Serve `config` in the place of the present one; fires when that is so.
+
+        Fails as making a load balancer does, with ValueError for what only a restart can change, or with CancelledError
+        because the service stops: then nothing has changed.  With ReloadBroke because a method or check of somebody's own
+        could be made once, and then not again: then only a restart helps.  One that is not started begins when it is.
+        """
+        return self._reloads.add(config)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when nothing is left."""
         super().stopService()
-        self._names.stop()
-        self.checks.stop()
-        self._background.stop()
         deadline = self.reactor.callLater(self.config.shutdown_timeout, self.abort)
-        ports, self._ports = self._ports, {}
-        ends = [maybeDeferred(port.stopListening) for port in ports.values()]
-        ends.append(self._connections.drain())
-        for proxy in self._fronts.proxies.values():
-            proxy.stop()
-            ends.append(proxy.idle())
+        self._connections.drain()
+        return self.retire().addCallback(_cancel, deadline)
+
+    def retire(self) -> Deferred[None]:
+        """Accept no more, and let clients finish, however long it takes; fires when nothing is left."""
+        self._reloads.end()
+        self._pools.stop()
+        self._background.stop()
+        ends = [*self._ports.stop(), self._connections.retire(), *self._fronts.stop()]
         self.close()
-        return DeferredList(ends).addCallback(self._stopped, deadline)
+        return DeferredList(ends).addCallback(self._retired)
 
     def abort(self) -> None:
         """Close whatever still runs."""
         self._connections.abort()
-        for proxy in self._fronts.proxies.values():
-            proxy.abort()
+        self._fronts.abort()
 
     def close(self) -> None:
         """Give the sockets back; for a load balancer that was made and is not going to be started."""
-        for bound in self._bound:
-            bound.close()
+        close(self._bound)
         self._bound.clear()
 
     def serve(self, sockets: Iterable[Bound]) -> None:
         """Accept clients on these sockets, too, while running.  They stay the caller's to close."""
-        if not self.running:
-            return
-        for bound in sockets:
-            if isinstance(bound.listener, UdpListener):
-                self._serve_datagrams(bound, self._fronts.proxies[bound.listener.name])
-            else:
-                factory = self._fronts.factories[bound.listener.name]
-                self._ports[bound] = port = listen_stream(self._streams, bound, factory, self._room)
-                if self._room() <= 0:
-                    port.stopReading()
+        if self.running:
+            self._ports.serve(sockets)
 
     def leave(self, sockets: Iterable[Bound]) -> None:
         """Accept no more clients on these sockets; those that came stay, and datagrams are still answered."""
-        for bound in sockets:
-            if bound in self._ports:
-                self._ports.pop(bound).stopListening()
-            elif bound in self._datagram_ports:
-                self._datagram_ports[bound].stopReading()
+        self._ports.leave(sockets)
 
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
 
-    def _make_pools(self, inherited: Inherited | None) -> dict[str, Pool]:
-        fortunes = Fortunes(orders=inherited is None)
-        colleagues = inherited.colleagues if inherited else None
-        return {
-            name: make_pool(spec, self.clock, fortunes, self._background, colleagues)
-            for name, spec in self.config.pools.items()
-        }
+    # What is made of a configuration.
 
-    def _make_checks(self, inherited: Inherited | None) -> Monitor | Findings:
-        if inherited:
-            return Findings(self.pools, inherited.found)
-        return Monitor(self.pools.values(), self.reactor, self._streams, self.clock, self.capacity.checks)
-
-    def _make_fronts(self) -> Fronts:
-        return Fronts(
-            self.config,
-            self.pools,
-            self.capacity,
-            self._connections,
-            self._access_log,
+    def _make_pools(self, config: Config, room: Capacity, before: Pools[Any] | None = None) -> Pools[Any]:
+        return Pools(
+            config.pools.values(),
+            config.resolver,
+            self._make_pool,
+            partial(self._make_checks, room.checks),
             self.reactor,
-            self._streams,
             self.clock,
+            before,
         )
+
+    def _make_pool(self, spec: PoolSpec) -> Pool:
+        colleagues = self._inherited.colleagues if self._inherited else None
+        return make_pool(spec, self.clock, self._fortunes, self._background, colleagues)
+
+    def _make_checks(self, most: int, pools: Mapping[str, Pool]) -> Checks:
+        if self._inherited:
+            return Findings(pools, self._inherited.found)
+        return Monitor(pools.values(), self.reactor, self._streams, self.clock, most)
+
+    def _plan(self, encryption: Encryption) -> Plan:
+        return Plan(self.config, self.pools, self.capacity, encryption, self._access_log)
+
+    # The start.
 
     def _cannot_serve(self, failure: Failure) -> None:
         self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
 
     def _serve(self, _: object) -> None:
-        self.checks.start()
+        self._pools.begin()
         self.serve(self._bound)
-        if self._announces:
+        if not self._inherited:
             announce(self.config, self._bound, self.capacity)
+        self._reloads.begin()
         self.ready.callback(None)
 
-    def _serve_datagrams(self, bound: Bound, proxy: UdpProxy) -> None:
-        if bound in self._datagram_ports:
-            self._datagram_ports[bound].startReading()
-        else:
-            self._datagram_ports[bound] = listen_udp(self._streams, bound.socket, proxy)
+    # A reload.
 
-    def _room(self) -> int:
-        return self._connections.limit - len(self._connections)
+    async def _reload(self, config: Config) -> None:
+        if config.workers != self.config.workers:
+            raise ValueError(f"workers: a reload cannot make it {config.workers}: stop pylb, and start it again")
+        with ExitStack() as undo:
+            following = self._prepare(config, undo)
+            await following.pools.look_up()
+            await self._background.idle()
+            undo.pop_all()
+        try:
+            self._become(following)
+        except Exception as error:
+            raise ReloadBroke from error
 
-    def _pause(self, full: bool) -> None:
-        """Clients beyond the limit wait in the kernel's queue."""
-        for port in self._ports.values():
-            port.stopReading() if full else port.startReading()
+    def _prepare(self, config: Config, undo: ExitStack) -> _Following:
+        """Whatever can fail."""
+        room = capacity(config, descriptor_limit())
+        encryption = Encryption(config, self.clock)
+        pools = self._make_pools(config, room, self._pools)
+        undo.callback(pools.stop)
+        access_log = self._access_log
+        if config.access_log != self.config.access_log:
+            access_log = open_access_log(config.access_log, self.reactor, self.clock)
+            undo.callback(access_log.close)
+        sockets = bind(config.listeners.values(), self._bound)
+        undo.callback(lambda: close(without(sockets, self._bound)))
+        return _Following(config, room, encryption, pools, access_log, sockets)
 
-    def _stopped(self, _: object, deadline: IDelayedCall) -> None:
-        if deadline.active():
-            deadline.cancel()
+    def _become(self, following: _Following) -> None:
+        """Nobody notices who is not concerned.  Nothing fails here, but for methods and checks of somebody's own."""
+        before, room, log = self.config, self.capacity, self._access_log
+        following.pools.begin()
+        self.config, self.capacity, self._pools = following.config, following.room, following.pools
+        self._access_log = following.access_log
+        self._connections.limit = self.capacity.connections
+        self._fronts.use(self._plan(following.encryption))
+        if log is not self._access_log:
+            log.close()
+        fresh = self._exchange_sockets(following.sockets)
+        announce_reload(before, self.config, fresh, self.capacity if self.capacity != room else None)
+
+    def _exchange_sockets(self, sockets: list[Bound]) -> list[Bound]:
+        """Let clients in on these, and on no others; those that are new."""
+        gone, fresh = without(self._bound, sockets), without(sockets, self._bound)
+        self._bound = sockets
+        self._ports.drop(gone)
+        close(gone)
+        self._ports.serve(sockets)
+        return fresh
+
+    def _retired(self, _: object) -> None:
         self._fronts.close()
         self._access_log.close()
 
 
-def announce(config: Config, sockets: Iterable[Bound], room: Capacity) -> None:
-    """Say in the log who serves where, and how many clients each worker has room for."""
-    _log.info("pylb {version} serves", version=__version__)
-    for bound in sockets:
-        _log.info(
-            "listener {name}: {protocol} on {where}",
-            name=bound.listener.name,
-            protocol=bound.listener.protocol,
-            where=bound.where,
-        )
-    _log.info(
-        "room for {connections} connections and {sessions} UDP sessions, with {descriptors} descriptors{each}",
-        connections=room.connections,
-        sessions=sum(room.sessions.values()),
-        descriptors=room.descriptors,
-        each=f", in each of {config.workers} workers" if config.workers > 1 else "",
-    )
-    for shortfall in shortfalls(config, room):
-        _log.warn("too few descriptors (LimitNOFILE, ulimit -n): {shortfall}", shortfall=shortfall)
+def _cancel(_: object, call: IDelayedCall) -> None:
+    if call.active():
+        call.cancel()
 
 
 def _installed_reactor() -> Any:

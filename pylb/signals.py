@@ -1,6 +1,7 @@
 """Who answers signals, and when?
 
-- SIGTERM and SIGINT stop the reactor, the second one cuts what still runs; SIGUSR1 reopens the access log.
+- SIGTERM and SIGINT stop the reactor, the second one cuts what still runs; SIGHUP reloads the configuration, SIGUSR1
+  reopens the access log.
 - They wait from the moment when twistd has found pylb until the reactor runs, and again when it has ended: nobody is killed
   by what should have reopened a log, or sees a traceback.
 """
@@ -42,8 +43,9 @@ class Balancer(Protocol):
 class Signals(Service):
     """Answers signals as long as the reactor runs."""
 
-    def __init__(self, balancer: Balancer, reactor: Any) -> None:
+    def __init__(self, balancer: Balancer, reload: Callable[[], None], reactor: Any) -> None:
         self._balancer = balancer
+        self._reload = reload
         self._reactor = reactor
         self._rotate: Any = None
 
@@ -65,7 +67,7 @@ class Signals(Service):
         return {
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._stop,
-            signal.SIGHUP: self._reload,
+            signal.SIGHUP: lambda number: self._reload(),
             signal.SIGUSR1: self._reopen,
         }
 
@@ -84,9 +86,6 @@ class Signals(Service):
             self._balancer.abort()
         else:
             _log.info("{name}: stopping; once more to close at once", name=name)
-
-    def _reload(self, number: int) -> None:
-        _log.warn("SIGHUP: reloading is not supported yet; the configuration stays as it is")
 
     def _reopen(self, number: int) -> None:
         self._balancer.reopen_log()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -68,6 +68,50 @@ class BackgroundTests(TestCase):
         await over
         self.assertEqual(self.done, [])
         self.assertNoResult(started)
+
+    async def test_idle(self) -> None:
+        """It is idle when the last of what is under way is done, in whatever order, and what that begins in turn."""
+        self.successResultOf(self.background.idle())
+        await self.background.start()
+        events = [threading.Event() for _ in range(3)]
+
+        def more(result: Any) -> None:
+            self.take(result)
+            self.background(events[2].wait, self.take)
+
+        self.background(events[0].wait, self.take)
+        self.background(events[1].wait, more)
+        idle = self.background.idle()
+        for event, count in ((events[1], 1), (events[0], 2)):
+            event.set()
+            await until(lambda count=count: len(self.done) == count)
+            self.assertNoResult(idle)
+        events[2].set()
+        await idle
+        self.assertEqual(len(self.done), 3)
+        self.successResultOf(self.background.idle())
+
+    async def test_idle_after_a_failure(self) -> None:
+        """A work that fails is done, too, also one whose result nobody can use."""
+        await self.background.start()
+        for work, done in ((lambda: 1 // 0, self.take), (lambda: 0, lambda result: 1 // result)):
+            self.background(work, done)
+            await self.background.idle()
+        logged: list[Any] = []
+        await until(lambda: logged.extend(self.flushLoggedErrors(ZeroDivisionError)) or len(logged) == 2)
+
+    async def test_idle_given_up(self) -> None:
+        """Who does not want to wait any more disturbs neither the work nor the next who waits."""
+        await self.background.start()
+        go_on = threading.Event()
+        self.background(go_on.wait, self.take)
+        given_up = self.background.idle()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        idle = self.background.idle()
+        go_on.set()
+        await idle
+        self.assertEqual(len(self.done), 1)
 
     async def test_failure(self) -> None:
         """A work that fails is logged, and holds up neither the start nor the others."""

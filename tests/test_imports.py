@@ -1,6 +1,7 @@
 """Which way do the imports run?
 
-`tap -> program, cli -> workers -> service -> admin, check, proxy -> balance -> model`; `config -> model`.
+`tap -> program, cli -> workers -> service -> ports -> fronts, pools -> admin, check, proxy -> balance -> model`;
+`config -> model`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ PACKAGE = Path(__file__).parent.parent / "pylb"
 BOTTOM = {"model", "variables", "words"}
 PROXY = {"balance", *BOTTOM}
 BESIDE = {"proxy", *PROXY}
-SERVICE = {"admin", "background", "check", "capacity", "config", "fortunes", "fronts", *BESIDE}
+SERVICE = {
+    "admin",
+    "announce",
+    "background",
+    "check",
+    "capacity",
+    "config",
+    "fortunes",
+    "fronts",
+    "pools",
+    "ports",
+    "reloads",
+    *BESIDE,
+}
 WORKERS = {"service", "signals", *SERVICE}
 TOP = {"workers", *WORKERS}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -27,10 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": set(),
     "config": BOTTOM,
     "balance": BOTTOM,
+    "announce": {"capacity", "proxy", "model"},
     "background": set(),
     "capacity": {"model"},
     "fortunes": {"balance", "model"},
     "fronts": {"capacity", *BESIDE},
+    "pools": BESIDE,
+    "ports": {"fronts", *BESIDE},
+    "reloads": {"model"},
     "proxy": PROXY,
     "check": BESIDE,
     "admin": {"check", *BESIDE},

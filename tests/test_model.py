@@ -18,6 +18,7 @@ from pylb.model import (
     UdpListener,
     UnixAddress,
 )
+from pylb.model.changes import changes
 
 WEB = InetAddress("10.0.0.1", 80)
 
@@ -125,4 +126,35 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual(
             (tcp.next_upstream, tcp.next_upstream_tries, http.next_upstream, http.next_upstream_tries),
             (True, 0, frozenset({"error", "timeout"}), 0),
+        )
+
+
+class ChangesTests(SynchronousTestCase):
+    def test_none(self) -> None:
+        """The same words are the same, wherever in the file they stand."""
+        self.assertEqual(list(changes(asked_for(origin="lb.yaml:3:5"), asked_for(origin="lb.yaml:7:5"))), [])
+
+    def test_parts(self) -> None:
+        """Pools and listeners by their names: changed, removed, added; other keys by theirs."""
+        before, after = asked_for(), asked_for(81)
+        listener = next(iter(after.listeners.values()))
+        pool = PoolSpec(name="new", servers=())
+        after = replace(
+            after,
+            pools={"new": pool, **after.pools},
+            listeners={"other": listener},
+            access_log=AccessLog(path="/x"),
+            workers=before.workers + 1,
+        )
+        gone = [f"listeners.{name} removed" for name in before.listeners]
+        self.assertEqual(
+            list(changes(before, after)),
+            [
+                "pools.web changed",
+                "pools.new added",
+                *gone,
+                "listeners.other added",
+                "workers changed",
+                "access_log changed",
+            ],
         )

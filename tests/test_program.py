@@ -9,10 +9,16 @@ import tempfile
 from pathlib import Path
 
 from twisted.application.service import IService
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pylb.program import program
+from pylb.model import Config
+from pylb.program import Reload, program
+from pylb.proxy.listen import BindError
+from pylb.reloads import ReloadBroke
 from pylb.signals import Signals
 from pylb.workers.supervisor import Supervisor
 
@@ -23,7 +29,7 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-class ProgramTests(SynchronousTestCase):
+class ProgramCase(SynchronousTestCase):
     def setUp(self):
         # Not trial's: the path of a Unix socket is short, and the tests may lie deep.
         self.folder = Path(tempfile.mkdtemp())
@@ -42,6 +48,8 @@ class ProgramTests(SynchronousTestCase):
     def refused(self, **more) -> str:
         return str(self.assertRaises(SystemExit, self.made, **more))
 
+
+class ProgramTests(ProgramCase):
     def test_bound(self):
         """Every socket listens before anything is started."""
         port = free_port()
@@ -140,3 +148,88 @@ class ProgramTests(SynchronousTestCase):
                 f"server {server}: cannot listen on tcp {server}: Address already in use", self.refused(demo=True)
             )
         self.assertFalse((self.folder / "s.sock").exists())
+
+
+class Balancer:
+    """Takes what it is given."""
+
+    def __init__(self) -> None:
+        self.configs: list[Config] = []
+        self.answer: Deferred[None] = Deferred()
+
+    def reload(self, config: Config) -> Deferred[None]:
+        self.configs.append(config)
+        return self.answer
+
+
+class ReloadTests(ProgramCase):
+    """The file is read again; whatever is wrong is said line by line, and changes nothing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.balancer = Balancer()
+        self.config(free_port())
+
+    def said(self, foreground: bool = True, answer: object = None) -> list[str]:
+        """What the log says, before and after the balancer's answer."""
+        with capturedLogs() as logs:
+            Reload(str(self.path), foreground, self.balancer)()
+            if self.balancer.configs:
+                self.balancer.answer.callback(answer)
+        self.flushLoggedErrors()
+        first, *said = [formatEvent(log) for log in logs]
+        self.assertEqual(first, f"reloading {self.path}")
+        return said
+
+    def test_read(self) -> None:
+        """As it is now."""
+        self.config(free_port(), "shutdown_timeout: 7s")
+        self.assertEqual(self.said(), [])
+        [config] = self.balancer.configs
+        self.assertEqual(config.shutdown_timeout, 7.0)
+
+    def test_mistakes(self) -> None:
+        self.config(99999, "wrokers: 1")
+        *lines, last = self.said()
+        places = [line.split(": ")[0].removeprefix(str(self.path.absolute())) for line in lines]
+        self.assertEqual((places, last), ([":1:1", ":3:41"], "no reload, the configuration stays as it was"))
+        self.path.unlink()
+        self.assertIn(f"{self.path}: ", self.said()[0])
+        self.config(free_port(), 'access_log: {path: "-"}')
+        self.assertIn("a daemon has no standard output", self.said(foreground=False)[0])
+        self.assertEqual(self.balancer.configs, [])
+
+    def test_cannot_be_had(self) -> None:
+        """What the balancer finds wrong is said in the same way; what nobody expected, with its traceback."""
+        for error, said in (
+            (BindError("one\ntwo"), ["one", "two"]),
+            (OSError(13, "Permission denied", "/a.pem"), [f"{self.path}: cannot open /a.pem: Permission denied"]),
+            (ValueError("no workers"), [f"{self.path}: no workers"]),
+            (KeyError("x"), ["the reload breaks"]),
+        ):
+            self.balancer = Balancer()
+            self.assertEqual(
+                self.said(answer=Failure(error)), [*said, "no reload, the configuration stays as it was"], error
+            )
+
+    def test_broken(self) -> None:
+        """What cannot be undone is not called undone."""
+        said = self.said(answer=Failure(ReloadBroke()))
+        self.assertEqual(said, ["the reload broke half way: stop pylb, and start it again"])
+
+    def test_again(self) -> None:
+        """However often it is asked for meanwhile, the file is read once more afterwards; not if pylb stops."""
+        reload = Reload(str(self.path), True, self.balancer)
+        for _ in range(3):
+            reload()
+        self.assertEqual(len(self.balancer.configs), 1)
+        answer, self.balancer.answer = self.balancer.answer, Deferred()
+        self.config(free_port(), "shutdown_timeout: 7s")
+        answer.callback(None)
+        self.assertEqual([config.shutdown_timeout for config in self.balancer.configs], [30.0, 7.0])
+        reload()
+        self.balancer.answer.errback(CancelledError())
+        self.assertEqual(len(self.balancer.configs), 2)
+
+    def test_stopped(self) -> None:
+        self.assertEqual(self.said(answer=Failure(CancelledError())), ["no reload: pylb stops"])

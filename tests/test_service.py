@@ -139,7 +139,7 @@ class ServingTests(Served):
         with capturedLogs() as logs:
             balancer = self.served(tcp(listen=(ANY, InetAddress("::1", 0))), udp(max_sessions=7), max_connections=5)
         v4, v6 = balancer.addresses("tcp")
-        said = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.service"]
+        said = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.announce"]
         self.assertEqual(
             said,
             [

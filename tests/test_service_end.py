@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.protocol import DatagramProtocol
 
-import pylb.service
+import pylb.pools
 from pylb.model import (
     AccessLog,
     HttpListener,
@@ -35,7 +35,7 @@ class NamesTests(Served):
             self.answer.wait(10)
             return [self.where.host]
 
-        self.patch(pylb.service, "Names", partial(Names, lookup=lookup))
+        self.patch(pylb.pools, "Names", partial(Names, lookup=lookup))
         return self.start(self.make(*listeners, server=InetAddress("app.test", self.where.port)))
 
     async def test_bound_at_once(self):

@@ -116,7 +116,7 @@ class InheritedTests(Served):
         with capturedLogs() as logs:
             balancer = self.start(LoadBalancer(config, inherited=Inherited(bind([listener]), log)))
             self.successResultOf(balancer.ready)
-        self.assertNotIn("pylb.service", [event["log_namespace"] for event in logs])
+        self.assertNotIn("pylb.announce", [event["log_namespace"] for event in logs])
         client = await self.client(balancer)
         client.transport.write(b"hello")
         await client.hears(b"hello")

@@ -41,6 +41,9 @@ class Balancer:
     def __init__(self):
         self.calls = []
 
+    def reload(self):
+        self.calls.append("reload")
+
     def abort(self):
         self.calls.append("abort")
 
@@ -54,7 +57,7 @@ class SignalsTests(SynchronousTestCase):
         keep_signals(self)
         signal.signal(signal.SIGUSR1, lambda number, frame: self.rotated.append(number))
         self.reactor, self.balancer = Reactor(), Balancer()
-        Signals(self.balancer, self.reactor).startService()
+        Signals(self.balancer, self.balancer.reload, self.reactor).startService()
 
     def said(self, *numbers) -> list[str]:
         with capturedLogs() as logs:
@@ -72,9 +75,9 @@ class SignalsTests(SynchronousTestCase):
             self.assertEqual((self.reactor.stopped, self.balancer.calls), (1, ["abort"]))
 
     def test_reload(self):
-        said = self.said(signal.SIGHUP)
-        self.assertEqual(said, ["SIGHUP: reloading is not supported yet; the configuration stays as it is"])
-        self.assertEqual((self.reactor.stopped, self.balancer.calls), (0, []))
+        """Each time anew."""
+        self.assertEqual(self.said(signal.SIGHUP, signal.SIGHUP), [])
+        self.assertEqual((self.reactor.stopped, self.balancer.calls), (0, ["reload", "reload"]))
 
     def test_reopen(self):
         """The access log is reopened, and twistd's own handler still rotates its log."""
@@ -84,7 +87,7 @@ class SignalsTests(SynchronousTestCase):
     def test_reopen_alone(self):
         """twistd has no handler when it logs to standard output."""
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        Signals(self.balancer, self.reactor).startService()
+        Signals(self.balancer, self.balancer.reload, self.reactor).startService()
         self.said(signal.SIGUSR1)
         self.assertEqual(self.balancer.calls, ["reopen_log"])
 
@@ -92,7 +95,7 @@ class SignalsTests(SynchronousTestCase):
         """What came before is answered then."""
         running = []
         self.reactor.callWhenRunning = running.append
-        Signals(self.balancer, self.reactor).startService()
+        Signals(self.balancer, self.balancer.reload, self.reactor).startService()
         self.assertEqual(self.said(signal.SIGINT), [])
         with capturedLogs() as logs:
             running[0]()

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, PlainValidator, ValidationInfo, WithJsonSch
 
 from pylb import model
 from pylb.config import scalars, shapes
-from pylb.config.fields import UNSET, Duration, Filled, Flag, NotYet, Number, Text, Timeout, folder_of, or_one
+from pylb.config.fields import UNSET, Duration, Filled, Flag, Number, Text, Timeout, folder_of, or_one
 from pylb.config.form import Form
 from pylb.config.kinds import KindsForm
 from pylb.config.own import NAME, Own, own_class
@@ -222,7 +222,7 @@ class CheckForm(KindsForm):
     fails: Number = UNSET
     passes: Number = UNSET
     mandatory: Flag = UNSET
-    persistent: NotYet = UNSET
+    persistent: Flag = UNSET
     port: _Port = UNSET
     uri: _Uri = UNSET
     method: _Verb = UNSET

@@ -35,7 +35,7 @@ class _Check:
     passes: int = 1
     #: No traffic before the first pass.
     mandatory: bool = False
-    #: A server that was healthy stays so over a reload, mandatory or not.
+    #: After a reload a server that had passed does so still, although the check is mandatory.
     persistent: bool = False
     #: None is the server's own.
     port: int | None = None

@@ -15,14 +15,14 @@ from socket import SocketType
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pylb.proxy.streams import Streams
 from pylb.proxy.transport import address_of, make_stream
 
-__all__ = ["StreamPort", "UnixPort"]
+__all__ = ["StreamPort", "UnixPort", "name_of"]
 
 #: Clients that are accepted in one turn.
 ACCEPTS = 32
@@ -48,6 +48,11 @@ _GONE = frozenset(
 _log = Logger()
 
 
+def name_of(listener: str) -> str:
+    """Who the operator knows a listener's port as."""
+    return f"listener {listener}"
+
+
 class StreamPort(tcp.Port):
     """A listening socket that somebody else has bound, under a reactor or `Streams`."""
 
@@ -57,6 +62,11 @@ class StreamPort(tcp.Port):
     room: Callable[[], int]
     _pause: IDelayedCall | None = None
     _short = False
+
+    def hand_over(self, listener: str, factory: IProtocolFactory) -> None:
+        """Let `factory` serve those that come from now on, for `listener`."""
+        self.name = name_of(listener)
+        self.factory = factory
 
     def startReading(self) -> None:
         if self._pause is None:
@@ -133,6 +143,8 @@ class UnixPort(StreamPort, unix.Port):
         # unix.Port's would set the mode of the file, which is set, and which a user without rights may not.
         self.factory.doStart()
         self.socket = self._preexistingSocket
+        # Others may have the same socket, for which a shutdown would be the end, too.
+        self._shouldShutdown = False
         self.fileno = self.socket.fileno
         self.connected = True
         self.startReading()

@@ -96,6 +96,11 @@ class Connections:
         self.draining = True
         for connection in list(self._live):
             connection.drain()
+        return self.retire()
+
+    def retire(self) -> Deferred[None]:
+        """Let each have one more answer, if it waits for the next request now; fires when the last one is gone."""
+        self.draining = True
         if not self._live:
             return succeed(None)
         if self._empty is None:

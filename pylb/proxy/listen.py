@@ -16,17 +16,22 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet
 
-from pylb.model import Address, InetAddress, Listener, UdpListener, UnixAddress
-from pylb.proxy.accept import StreamPort, UnixPort
+from pylb.model import Address, HttpListener, InetAddress, Listener, TcpListener, UdpListener, UnixAddress
+from pylb.proxy.accept import StreamPort, UnixPort, name_of
 
-__all__ = ["BindError", "Bound", "bind", "bind_rows", "listen_stream"]
+__all__ = ["BindError", "Bound", "bind", "bind_rows", "close", "listen_stream", "restore", "without"]
+
+
+#: A file system, and a file there.
+File: TypeAlias = tuple[int, int]
 
 
 class BindError(Exception):
@@ -40,8 +45,9 @@ class Bound:
     listener: Listener
     address: Address
     socket: socket.socket
-    #: Whether the file of a Unix socket goes with it.
+    #: Whether the file of a Unix socket goes with it, and which one that is.
     owns_file: bool = True
+    file: File | None = None
 
     @property
     def where(self) -> Address:
@@ -53,52 +59,111 @@ class Bound:
 
     def close(self) -> None:
         """Close the socket; a Unix socket's file goes, too, if it is ours and the rights that are left allow it."""
-        if isinstance(self.address, UnixAddress) and self.owns_file:
+        if isinstance(self.address, UnixAddress) and self.owns_file and self.has_file:
             with suppress(OSError):
                 os.unlink(self.address.path)
         self.socket.close()
 
+    @property
+    def has_file(self) -> bool:
+        """Whether the file of a Unix socket is there, and is not another one; False for all other sockets."""
+        return isinstance(self.address, UnixAddress) and self.file in (None, _file(self.address.path))
 
-def bind(listeners: Iterable[Listener]) -> list[Bound]:
-    """Bind every address of every listener, all or none.  Raises BindError, one line for each address that failed."""
+
+def bind(listeners: Iterable[Listener], present: Iterable[Bound] = ()) -> list[Bound]:
+    """Bind every address of every listener, all or none; sockets that are `present` serve those who ask for them now.
+
+    Raises BindError, one line for each address that failed: those that are present go on as they are then.
+    """
+    kept = _Kept(present := list(present))
     bound: list[Bound] = []
     mistakes: list[str] = []
     for listener in listeners:
         for address in listener.listen:
             try:
-                bound.append(Bound(listener, address, _socket(listener, address)))
+                bound.append(kept.take(listener, address) or _bind(listener, address))
             except OSError as error:
                 mistakes.append(_explain(listener, address, error))
+    if not mistakes:
+        mistakes.extend(_adapt(kept.taken))
     if mistakes:
-        for each in bound:
-            each.close()
+        close(without(bound, present))
+        restore(present)
         raise BindError("\n".join(mistakes))
     return bound
 
 
-def bind_rows(listeners: Iterable[Listener], rows: int) -> list[list[Bound]]:
-    """Bind every address `rows` times, so that each worker has a row of sockets of its own.  Raises BindError."""
-    listeners = list(listeners)
-    # Where everybody binds with SO_REUSEPORT, nobody hears that another program has the port.
-    for bound in bind(listeners):
+def without(some: Iterable[Bound], others: Iterable[Bound]) -> list[Bound]:
+    """Those of `some` whose sockets none of `others` has."""
+    theirs = {bound.socket for bound in others}
+    return [bound for bound in some if bound.socket not in theirs]
+
+
+def restore(sockets: Iterable[Bound]) -> None:
+    """Let sockets be again as their listeners ask, when others that they were bound for are not to have them."""
+    for _ in _adapt(sockets):
+        pass  # It was so before: what cannot be had again is nobody's mistake.
+
+
+def close(sockets: Iterable[Bound]) -> None:
+    """Close all of them."""
+    for bound in sockets:
         bound.close()
+
+
+class _Kept:
+    """Sockets that are there, by what they may be asked for as."""
+
+    def __init__(self, present: Iterable[Bound]) -> None:
+        self._by_place: dict[object, list[Bound]] = {}
+        #: Those that are asked for.
+        self.taken: list[Bound] = []
+        for bound in present:
+            if isinstance(bound.address, UnixAddress) and not bound.has_file:
+                continue  # Nobody finds it any more.
+            self._by_place.setdefault(_place(bound.listener, bound.address), []).append(bound)
+
+    def take(self, listener: Listener, address: Address) -> Bound | None:
+        """The socket for an address of a listener, once."""
+        there = self._by_place.get(_place(listener, address))
+        if not there:
+            return None
+        self.taken.append(taken := replace(there.pop(0), listener=listener))
+        return taken
+
+
+def _place(listener: Listener, address: Address) -> object:
+    """What only one may have; a port that the kernel chose belongs to its listener."""
+    chosen = isinstance(address, InetAddress) and not address.port
+    return isinstance(listener, UdpListener), address, listener.name if chosen else ""
+
+
+def bind_rows(listeners: Iterable[Listener], rows: int, present: Sequence[Sequence[Bound]] = ()) -> list[list[Bound]]:
+    """Bind every address `rows` times, so that each worker has a row of sockets of its own; `present` are rows as of `bind`.
+
+    Raises BindError.
+    """
+    listeners = list(listeners)
+    present = present or [[]] * rows
+    # Where everybody binds with SO_REUSEPORT, nobody hears that another program has the port.
+    close(without(bind(listeners, present[0]), present[0]))
     shared = [replace(listener, reuseport=True) for listener in listeners]
-    bounds = [bind(shared)]
+    bounds = [bind(shared, present[0])]
     try:
-        while len(bounds) < rows:
-            bounds.append(_bind_beside(bounds[0], shared))
+        for row in range(1, rows):
+            bounds.append(_bind_beside(bounds[0], shared, present[row]))
     except BindError:
-        for bound in chain.from_iterable(bounds):
-            bound.close()
+        close(without(chain(*bounds), chain(*present)))
+        restore(chain(*present))
         raise
     return bounds
 
 
-def _bind_beside(first: list[Bound], listeners: list[Listener]) -> list[Bound]:
+def _bind_beside(first: list[Bound], listeners: list[Listener], present: Iterable[Bound]) -> list[Bound]:
     """A row of sockets at the addresses of the first one, which keeps the files of its Unix sockets."""
     unix = [replace(bound, owns_file=False) for bound in first if isinstance(bound.address, UnixAddress)]
     inet = [tuple(where for where in each.listen if isinstance(where, InetAddress)) for each in listeners]
-    return unix + bind(replace(each, listen=where) for each, where in zip(listeners, inet, strict=True))
+    return unix + bind((replace(each, listen=where) for each, where in zip(listeners, inet, strict=True)), present)
 
 
 def listen_stream(
@@ -109,7 +174,7 @@ def listen_stream(
     `room` says how many more clients there may be; it is asked only while the port reads.
     """
     port = _port(reactor, bound, factory)
-    port.name = f"listener {bound.listener.name}"
+    port.name = name_of(bound.listener.name)
     port.room = room
     port._preexistingSocket = bound.socket.dup()
     port.startListening()
@@ -120,6 +185,20 @@ def _port(reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory) -> St
     if not isinstance(bound.address, UnixAddress):
         return StreamPort(0, factory, interface=bound.address.host, reactor=reactor)
     return UnixPort(os.fsencode(bound.address.path), factory, reactor=reactor)
+
+
+def _bind(listener: Listener, address: Address) -> Bound:
+    file = address.path if isinstance(address, UnixAddress) else ""
+    return Bound(listener, address, _socket(listener, address), file=_file(file))
+
+
+def _file(path: str) -> File | None:
+    """Which file is at a path, if there is one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _socket(listener: Listener, address: Address) -> socket.socket:
@@ -143,14 +222,18 @@ def _inet_socket(family: int, kind: int, where: tuple[object, ...], listener: Li
         sock.setblocking(False)
         sock.bind(where)
         if not isinstance(listener, UdpListener):
-            # Those that are accepted have them, too, and need not be given them one by one.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, listener.tcp_nodelay)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, listener.so_keepalive)
-            sock.listen(listener.backlog)
+            _accept_as(sock, listener)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _accept_as(sock: socket.socket, listener: TcpListener | HttpListener) -> None:
+    """Let clients come over TCP; those that are accepted have the same options, and need not be given them one by one."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, listener.tcp_nodelay)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, listener.so_keepalive)
+    sock.listen(listener.backlog)
 
 
 def _unix_socket(path: str, mode: int | None, backlog: int) -> socket.socket:
@@ -159,7 +242,11 @@ def _unix_socket(path: str, mode: int | None, backlog: int) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.bind(path)
-        _open_up(sock, path, mode, backlog)
+        try:
+            _open_up(sock, path, mode, backlog)
+        except OSError:
+            os.unlink(path)
+            raise
     except OSError:
         sock.close()
         raise
@@ -167,14 +254,10 @@ def _unix_socket(path: str, mode: int | None, backlog: int) -> socket.socket:
 
 
 def _open_up(sock: socket.socket, path: str, mode: int | None, backlog: int) -> None:
-    """Let clients come to a Unix socket that is bound; if that fails, its file goes."""
-    try:
-        if mode is not None:
-            os.chmod(path, mode)
-        sock.listen(backlog)
-    except OSError:
-        os.unlink(path)
-        raise
+    """Let clients come to a Unix socket that is bound."""
+    if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+    sock.listen(backlog)
 
 
 def _remove_stale(path: str) -> None:
@@ -195,6 +278,19 @@ def _remove_stale(path: str) -> None:
         except BlockingIOError:
             pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _adapt(kept: Iterable[Bound]) -> Iterator[str]:
+    """Let sockets that were there be as their listeners ask now; says what cannot be."""
+    for bound in kept:
+        listener = bound.listener
+        try:
+            if isinstance(bound.address, UnixAddress):
+                _open_up(bound.socket, bound.address.path, listener.mode, listener.backlog)
+            elif not isinstance(listener, UdpListener):
+                _accept_as(bound.socket, listener)
+        except OSError as error:
+            yield _explain(listener, bound.address, error)
 
 
 def _explain(listener: Listener, address: Address, error: OSError) -> str:

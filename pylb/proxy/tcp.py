@@ -33,13 +33,17 @@ class TcpFactory(ServerFactory):
         connections: Connections,
         access_log: AccessLog | NullLog,
     ) -> None:
-        self.spec = spec
-        self.upstream = upstream
+        self.use(spec, upstream)
         self.deadlines = Deadlines(reactor, clock)
         self.clock = clock
         self.connections = connections
         self.access_log = access_log
         self.failed_handshakes = FailedHandshakes(spec.name, clock)
+
+    def use(self, spec: TcpListener, upstream: Upstream) -> None:
+        """Serve so the clients that come from now on; those that are there have the new times, too."""
+        self.spec = spec
+        self.upstream = upstream
 
     def buildProtocol(self, addr: object) -> ClientEnd:
         return ClientEnd(self)

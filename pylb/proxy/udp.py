@@ -74,20 +74,13 @@ class UdpProxy:
         access_log: AccessLog | NullLog,
         max_sessions: int,
     ) -> None:
-        self.spec = spec
-        self.pool = pool
-        self.max_sessions = max_sessions
-        self.responses = spec.responses
-        self.requests = spec.requests
-        #: Whether numbers of datagrams end sessions.
-        self.counts = spec.responses is not None or spec.requests > 0
+        self.access_log = access_log
         #: Datagrams that were not passed on, either way, although there was a server.
         self.dropped = 0
         #: Sessions that gave way to new ones.
         self.evicted = 0
         self.clock = clock
         self._reactor = reactor
-        self._access_log = access_log
         #: Least recently used first.
         self._sessions: OrderedDict[Session, None] = OrderedDict()
         #: To be called with a session in which a datagram passed.
@@ -97,6 +90,21 @@ class UdpProxy:
         self._timer: IDelayedCall | None = None
         self._stopping = False
         self._idle: Deferred[None] = Deferred()
+        self.use(spec, pool, max_sessions)
+
+    def use(self, spec: UdpListener, pool: Pool, max_sessions: int) -> None:
+        """Serve so from the next datagram on; sessions that there are keep their servers."""
+        self.spec = spec
+        self.pool = pool
+        self.max_sessions = max_sessions
+        self.responses = spec.responses
+        self.requests = spec.requests
+        #: Whether numbers of datagrams end sessions.
+        self.counts = spec.responses is not None or spec.requests > 0
+        while len(self._sessions) > max_sessions:
+            self._evict()
+        if self._timer is not None:
+            self._timer.reset(0)
 
     @property
     def active(self) -> int:
@@ -106,6 +114,14 @@ class UdpProxy:
     def add(self, port: FrontPort) -> None:
         """Serve the clients of `port` too."""
         self._ports.append(port)
+
+    def leave(self, port: FrontPort) -> None:
+        """Serve the clients of `port` no more, and end their sessions."""
+        for session in [session for session in self._sessions if session.front is port.protocol]:
+            session.cut()
+        if port in self._ports:
+            self._ports.remove(port)
+            port.stopListening()
 
     # -- beginning
 
@@ -191,7 +207,7 @@ class UdpProxy:
         if not self._retired:
             self._reactor.callLater(0, self._close_retired)
         self._retired.append(port)
-        self._access_log.write(record)
+        self.access_log.write(record)
         if self._stopping and not self._sessions:
             self._close()
 
@@ -241,7 +257,8 @@ class UdpProxy:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        closing = gatherResults([port.stopListening() for port in self._ports])
+        ports, self._ports = self._ports, []
+        closing = gatherResults([port.stopListening() for port in ports])
         closing.addCallback(lambda _: self._idle.callback(None))
 
 

@@ -31,7 +31,6 @@ class Session:
     """What one client and one server say to each other."""
 
     __slots__ = (
-        "_front",
         "_learned",
         "_origin",
         "_port",
@@ -44,13 +43,14 @@ class Session:
         "_requests",
         "_send",
         "_sent",
+        "front",
         "lease",
         "seen",
     )
 
     def __init__(self, proxy: UdpProxy, front: Front, origin: Origin, record: Record) -> None:
         self._proxy = proxy
-        self._front = front
+        self.front = front
         self._origin = origin
         self._record = record
         self._requests = self._replies = 0
@@ -65,14 +65,14 @@ class Session:
         self.lease = lease
         self._port = port
         self._send = port.send
-        self._reply = self._front.transport.send
-        self._front.bindings[self._origin] = self
+        self._reply = self.front.transport.send
+        self.front.bindings[self._origin] = self
         #: Whether the pool has learned from this session whose its client is.
         self._learned = lease.bind(self)
 
     def variable(self, name: str) -> bytes:
         """What a balancing method or the pool's sessions may ask."""
-        return address_variable(name, self._record, lambda: self._front.transport.local_end(self._origin))
+        return address_variable(name, self._record, lambda: self.front.transport.local_end(self._origin))
 
     def forward(self, datagram: bytes) -> bool:
         """Pass a client's datagram on.
@@ -180,6 +180,6 @@ class Session:
         self._proxy.ended(self, port, record)
 
     def _unbind(self) -> None:
-        bindings = self._front.bindings
+        bindings = self.front.bindings
         if bindings.get(self._origin) is self:
             del bindings[self._origin]

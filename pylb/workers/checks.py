@@ -18,7 +18,7 @@ from pylb.check.findings import Finding, finding
 from pylb.check.monitor import Monitor
 from pylb.fortunes import Fortunes
 from pylb.model import Config
-from pylb.proxy.resolve import Names
+from pylb.pools import Pools
 from pylb.proxy.streams import streams
 
 __all__ = ["Checks"]
@@ -35,23 +35,43 @@ class Checks(Fortunes):
     ) -> None:
         super().__init__()
         self._tell = tell
-        self._pools = [make_pool(spec, clock, self) for spec in config.pools.values() if spec.health_check]
-        most = capacity(config, descriptor_limit()).checks
-        self._monitor = Monitor(self._pools, reactor, streams(reactor), clock, most)
-        self._names = Names(reactor, self._pools, changed=self._monitor.follow, resolver=config.resolver, clock=clock)
+        self._reactor = reactor
+        self._streams = streams(reactor)
+        self._clock = clock
+        self._pools = self._gather(config)
 
     def start(self) -> None:
         """Look the names up, and begin to check."""
-        self._names.start().addCallback(lambda _: self._monitor.start())
+        self._pools.look_up().addCallback(lambda _: self._pools.begin())
 
     def stop(self) -> None:
         """Ask nobody any more."""
-        self._names.stop()
-        self._monitor.stop()
+        self._pools.stop()
+
+    def prepare(self, config: Config) -> Pools[Monitor]:
+        """What another configuration asks for; to be looked up, and then gone on with, or stopped."""
+        return self._gather(config, self._pools)
+
+    def go_on(self, pools: Pools[Monitor]) -> None:
+        """Check as is asked now, with all that was found till now."""
+        self._pools = pools
+        pools.begin()
 
     def known(self) -> tuple[Finding, ...]:
         """All that was found so far."""
-        return tuple(finding(pool, server) for pool in self._pools for server in pool.servers)
+        return tuple(finding(pool, server) for pool in self._pools.by_name.values() for server in pool.servers)
+
+    def _gather(self, config: Config, before: Pools[Monitor] | None = None) -> Pools[Monitor]:
+        most = capacity(config, descriptor_limit()).checks
+        return Pools(
+            [spec for spec in config.pools.values() if spec.health_check],
+            config.resolver,
+            lambda spec: make_pool(spec, self._clock, self),
+            lambda pools: Monitor(pools.values(), self._reactor, self._streams, self._clock, most),
+            self._reactor,
+            self._clock,
+            before,
+        )
 
     def server_changed(self, pool: Members, server: Server, change: Change, reason: str) -> None:
         super().server_changed(pool, server, change, reason)

@@ -20,7 +20,7 @@ from typing import Any
 from pylb.balance.scoreboard import Scoreboard, places_for
 from pylb.model import Certificate, Config, Listener, OwnCheck, PoolSpec, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
-from pylb.proxy.listen import Bound
+from pylb.proxy.listen import Bound, close, without
 from pylb.workers.wire import Socket, Start
 
 __all__ = ["Estate"]
@@ -53,14 +53,14 @@ class Estate:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Give sockets, log and files back; those that have been shared stay with the workers."""
-        for bound in chain(*self.rows):
-            bound.close()
+    def close(self, other: Estate | None = None) -> None:
+        """Give sockets, log and files back, but for what the `other` has, too; what was shared stays with the workers."""
+        close(without(chain(*self.rows), () if other is None else chain(*other.rows)))
         while self._files:
             os.close(self._files.popitem()[1])
         self.rows = []
-        self.log.close()
+        if other is None or self.log is not other.log:
+            self.log.close()
 
     def share(self, number: int, beat: float) -> tuple[Start, dict[int, int]]:
         """What the worker with this number is told, and its descriptors by their numbers there."""

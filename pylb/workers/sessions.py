@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall
@@ -68,10 +69,10 @@ class News:
             self._timer = self._reactor.callLater(LAG, self._flush)
 
 
-def tables(config: Config) -> dict[str, LearnedSessions]:
-    """An empty table for each pool that learns."""
+def tables(config: Config, before: Mapping[str, LearnedSessions] = MappingProxyType({})) -> dict[str, LearnedSessions]:
+    """A table for each pool that learns, with what it has learned `before`."""
     return {
-        name: LearnedSessions(spec.sticky)
+        name: LearnedSessions(spec.sticky, before.get(name))
         for name, spec in config.pools.items()
         if isinstance(spec.sticky, StickyLearn)
     }
@@ -83,9 +84,10 @@ def told(tables: Mapping[str, LearnedSessions]) -> Iterator[Item]:
 
 
 def hear(tables: Mapping[str, LearnedSessions], items: Iterable[Item]) -> None:
-    """Let tables know what another worker has learned."""
+    """Let tables know what another worker has learned, who may have pools that are not here."""
     for pool, session, server, when, bound in items:
-        tables[pool].hear(Learned(bytes.fromhex(session), server, when, bound))
+        if pool in tables:
+            tables[pool].hear(Learned(bytes.fromhex(session), server, when, bound))
 
 
 def _item(pool: str, learned: Learned) -> Item:

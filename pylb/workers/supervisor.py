@@ -1,57 +1,46 @@
-"""Who starts the workers, and what if one ends?
+"""Who starts the workers, and what if they are to serve another configuration?
 
-- Everything that a worker could find wrong is found before the first one starts.
-- A worker that ends is replaced at once; one that ends again soon a little later each time.  Meanwhile another one serves
-  its sockets.
-- A worker that gives no sign of life for 5 s is killed, and replaced.  What is counted is how often it was looked at: nobody
-  is killed because the whole machine, or the supervisor itself, was stopped for a while.
-- If one ends before all have served for the first time, the whole program gives up.
-- At the end no worker is left: those that do not go by themselves are killed.
+- Everything that a worker could find wrong is found before the first one starts.  If one ends nevertheless before all have
+  served, the whole program gives up.
+- For another configuration others are started, with a crew of their own, beside those that serve.  They serve whatever is
+  asked for now: sockets that were there stay.  Only when all of them serve do the old ones retire: they accept no more, and
+  end when what they serve has ended, however long that takes.  If one of the new ones ends before, the old ones stay.
+- What health checks have found, and what was learned of sessions, is the supervisor's, and lasts.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from pylb.announce import announce, announce_reload
 from pylb.capacity import capacity, descriptor_limit
+from pylb.check.findings import Finding
+from pylb.check.monitor import Monitor
 from pylb.model import Address, Config
+from pylb.pools import Pools
 from pylb.proxy.accesslog import open_access_log
-from pylb.proxy.listen import bind_rows
-from pylb.service import Inherited, LoadBalancer, announce
+from pylb.proxy.listen import bind_rows, restore, without
+from pylb.reloads import Reloads
+from pylb.service import Inherited, LoadBalancer
 from pylb.workers.checks import Checks
-from pylb.workers.child import Child, spawn
+from pylb.workers.child import Child
+from pylb.workers.crew import Crew
 from pylb.workers.estate import Estate
-from pylb.workers.rota import Change, Rota
 from pylb.workers.sessions import Item, hear, tables, told
 
-__all__ = ["Supervisor", "WorkerEnded", "pause"]
+__all__ = ["Supervisor"]
 
-#: Seconds between two signs of life.
-BEAT = 1.0
-#: How many may be missed, and how many before a worker serves.
-MISSED, MISSED_AT_FIRST = 5, 60
-#: Seconds that a worker has to serve, or it has ended soon.
-SOON = 10.0
-LONGEST_PAUSE = 10.0
 #: Seconds that workers have to go beyond `shutdown_timeout`, and when they are told to go at once.
 GRACE, AT_ONCE = 5.0, 1.0
-
-_log = Logger()
-
-
-class WorkerEnded(Exception):
-    """A worker ended before all had served."""
 
 
 class Supervisor(Service):
@@ -66,46 +55,41 @@ class Supervisor(Service):
         #: Fires with None once all workers accept clients, fails if one cannot.
         self.ready: Deferred[None] = Deferred()
         self._clock = clock
-        #: Whether all have served for the first time.
-        self._has_served = False
-        # What is wrong is found by making one of those that the workers are going to have.
-        LoadBalancer(replace(config, access_log=None), reactor, clock, Inherited([], None))
-        self._checks = Checks(config, reactor, clock, lambda news: self._tell_all("found", *news))
-        self._estate = _estate(config, reactor, clock)
+        self._try(config)
+        self._checks = Checks(config, reactor, clock, self._found)
         self._sessions = tables(config)
-        self._rota = Rota()
-        self._children: dict[int, Child] = {}
-        #: Those that are going to be started.
-        self._due: dict[int, IDelayedCall] = {}
-        #: How often in a row each of them ended soon.
-        self._hasty: Counter[int] = Counter()
-        self._beat = BEAT
-        self._watch = LoopingCall(self._look)
-        self._watch.clock = reactor
+        self._crew = self._muster(config, self._make_estate(config))
+        #: Those that have not all ended.
+        self._crews: set[Crew] = set()
+        self._reloads = Reloads(self._reload)
         self._deadline: IDelayedCall | None = None
-        self._gone: Deferred[None] = Deferred()
 
     def addresses(self, listener: str) -> list[Address]:
         """Where `listener` listens, until it is stopped."""
-        return [bound.where for bound in chain(*self._estate.rows[:1]) if bound.listener.name == listener]
+        return [bound.where for bound in chain(*self._crew.estate.rows[:1]) if bound.listener.name == listener]
 
     def startService(self) -> None:
         super().startService()
         self.reactor.callWhenRunning(self._begin)
 
+    def reload(self, config: Config) -> Deferred[None]:
+        """Let workers serve `config` in the place of the present one; fires when they do.
+
+        Fails as making a supervisor does, with ValueError for what only a restart can change, with WorkerEnded, or with
+        CancelledError because the service stops: then nothing has changed.
+        """
+        return self._reloads.add(config)
+
     def stopService(self) -> Deferred[None]:
         """Accept no more, let what runs finish for `shutdown_timeout`; fires when no worker is left."""
         super().stopService()
+        self._reloads.end()
         self._checks.stop()
-        for call in self._due.values():
-            call.cancel()
-        self._due.clear()
         self.close()
         self._deadline = self.reactor.callLater(self.config.shutdown_timeout + GRACE, self._kill)
-        for child in self._children.values():
-            child.channel.send("stop") if child.serves else child.kill()
-        self._end_if_alone()
-        return self._gone
+        for crew in list(self._crews):
+            crew.end("stop")
+        return DeferredList([crew.gone for crew in self._crews]).addCallback(self._stopped)
 
     def abort(self) -> None:
         """Close whatever still runs."""
@@ -115,122 +99,124 @@ class Supervisor(Service):
 
     def close(self) -> None:
         """Give the sockets back."""
-        self._estate.close()
+        self._crew.estate.close()
 
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
-        self._estate.log.reopen()
+        self._crew.estate.log.reopen()
         self._tell_all("reopen")
 
-    # What becomes of the workers.
-
-    def came(self, child: Child) -> None:
-        """A worker serves its own sockets."""
-        if not self.running:
-            return
-        child.since = self._clock()
-        _log.info("worker {worker} serves, process {pid}", worker=child.number, pid=child.pid)
-        self._pass_on(self._rota.came(child.number))
-        if not self.ready.called and all(child.serves for child in self._children.values()):
-            announce(self.config, self._estate.rows[0], capacity(self.config, descriptor_limit()))
-            self._has_served = True
-            self.ready.callback(None)
-
-    def went(self, child: Child, reason: str) -> None:
-        """A worker has ended, and was reaped."""
-        if self._children.get(child.number) is not child:
-            return  # it could not be told what to do
-        del self._children[child.number]
-        self._estate.board.rows[child.number - 1].clear()
-        if not self.running:
-            self._end_if_alone()
-        elif self._has_served:
-            self._replace(child, reason)
-        elif not self.ready.called:
-            self.ready.errback(WorkerEnded(f"worker {child.number} ended before it served: {reason}"))
+    # What workers learn and have to know.
 
     def learned(self, child: Child, items: list[Item]) -> None:
-        """A worker has learned something of sessions."""
+        """One has learned something of sessions."""
         hear(self._sessions, items)
-        for other in self._children.values():
-            if other is not child:
-                other.channel.offer("learn", items)
+        for crew in self._crews:
+            crew.offer("learn", items, besides=child)
+
+    def known(self, config: Config) -> tuple[tuple[Item, ...], tuple[Finding, ...]]:
+        """What is known of sessions, and of the servers of pools that have checks in `config`."""
+        checked = {name for name, spec in config.pools.items() if spec.health_check}
+        return tuple(told(self._sessions)), tuple(each for each in self._checks.known() if each.pool in checked)
+
+    def _found(self, news: Finding) -> None:
+        self._tell_all("found", *news)
+
+    # The start.
+
+    def _try(self, config: Config) -> None:
+        """Find what is wrong, by making one of those that the workers are going to have."""
+        LoadBalancer(replace(config, access_log=None), self.reactor, self._clock, Inherited([], None))
+
+    def _make_estate(self, config: Config, before: Estate | None = None) -> Estate:
+        """What the workers inherit, with the sockets and the log of the one `before` as far as these are asked for."""
+        estate = Estate(config)
+        try:
+            if before is not None and config.access_log == self.config.access_log:
+                estate.log = before.log
+            else:
+                estate.log = open_access_log(config.access_log, self.reactor, self._clock)
+            present = () if before is None else before.rows
+            estate.rows = bind_rows(config.listeners.values(), config.workers, present)
+        except Exception:
+            estate.close(before)
+            raise
+        return estate
+
+    def _muster(self, config: Config, estate: Estate) -> Crew:
+        return Crew(config, estate, self, self.reactor, self._clock)
 
     def _begin(self) -> None:
         if self.running:
-            for number in range(1, self.config.workers + 1):
-                self._start(number)
+            self._send_out(self._crew)
+            self._crew.ready.addCallbacks(self._serves, self.ready.errback)
             self._checks.start()
-            self._watch.start(self._beat)
 
-    def _start(self, number: int) -> None:
-        self._due.pop(number, None)
-        child = self._children[number] = Child(number, self)
-        start, descriptors = self._estate.share(number, self._beat)
-        start = replace(start, sessions=tuple(told(self._sessions)), found=self._checks.known())
-        try:
-            spawn(child, start, descriptors, self.reactor, self._estate.folders)
-        except OSError as error:
-            self.went(child, f"it cannot be started: {error.strerror}")
+    def _send_out(self, crew: Crew) -> None:
+        self._crews.add(crew)
+        crew.gone.addCallback(lambda _: self._crews.discard(crew))
+        crew.begin()
 
-    def _replace(self, child: Child, reason: str) -> None:
-        number = child.number
-        soon = self._clock() - child.since < SOON
-        self._hasty[number] = self._hasty[number] + 1 if soon else 0
-        seconds = pause(self._hasty[number])
-        _log.error(
-            "worker {worker} has ended, its successor starts {when}: {reason}",
-            worker=number,
-            when=f"in {seconds:g} s" if seconds else "now",
-            reason=reason,
-        )
-        self._pass_on(self._rota.went(number))
-        self._due[number] = self.reactor.callLater(seconds, self._start, number)
+    def _serves(self, _: object) -> None:
+        announce(self.config, self._crew.estate.rows[0], capacity(self.config, descriptor_limit()))
+        self._reloads.begin()
+        self.ready.callback(None)
 
-    def _look(self) -> None:
-        for child in self._children.values():
-            beat = self._estate.board.rows[child.number - 1].heartbeat
-            child.silent = child.silent + 1 if beat == child.beat else 0
-            child.beat = beat
-            if child.silent >= (MISSED if child.serves else MISSED_AT_FIRST):
-                _log.error("worker {worker} gives no sign of life and is killed", worker=child.number)
-                child.kill()
+    # A reload.
 
-    # What they are told.
+    async def _reload(self, config: Config) -> None:
+        if config.workers != self.config.workers:
+            raise ValueError(f"workers: a reload cannot make it {config.workers}: stop pylb, and start it again")
+        with ExitStack() as undo:
+            self._try(config)
+            checks = self._checks.prepare(config)
+            undo.callback(checks.stop)
+            crew = self._muster(config, self._make_estate(config, self._crew.estate))
+            undo.callback(self._give_up, crew.estate)
+            await checks.look_up()
+            self._sessions = tables(config) | self._sessions
+            undo.callback(self._keep_sessions)
+            self._send_out(crew)
+            undo.callback(lambda: crew.end("retire" if self.running else "stop"))
+            await crew.ready
+            undo.pop_all()
+        self._relieve(config, crew, checks)
 
-    def _pass_on(self, changes: Iterable[Change]) -> None:
-        for worker, serves, row in changes:
-            self._children[worker].channel.send("serve" if serves else "leave", row)
+    def _relieve(self, config: Config, crew: Crew, checks: Pools[Monitor]) -> None:
+        """Let those who have served till now retire."""
+        (before, self.config), (retired, self._crew) = (self.config, config), (self._crew, crew)
+        self._keep_sessions()
+        found = set(self._checks.known())
+        self._checks.go_on(checks)
+        for news in self._checks.known():
+            if news not in found:
+                self._found(news)
+        fresh = without(crew.estate.rows[0], retired.estate.rows[0])
+        retired.end("retire")
+        retired.estate.close(crew.estate)
+        old, new = (capacity(each, descriptor_limit()) for each in (before, config))
+        announce_reload(before, config, fresh, new if new != old else None)
+
+    def _give_up(self, estate: Estate) -> None:
+        """Close what only workers that are not going to serve would have had."""
+        present = self._crew.estate
+        estate.close(present)
+        restore(chain(*present.rows))
+
+    def _keep_sessions(self) -> None:
+        """Those of the present configuration."""
+        self._sessions = tables(self.config, self._sessions)
+
+    # The end.
 
     def _tell_all(self, word: str, *more: object) -> None:
-        for child in self._children.values():
-            child.channel.send(word, *more)
+        for crew in self._crews:
+            crew.tell(word, *more)
 
     def _kill(self) -> None:
-        for child in self._children.values():
-            child.kill()
+        for crew in list(self._crews):
+            crew.kill()
 
-    def _end_if_alone(self) -> None:
-        if self._children or self._gone.called:
-            return
-        if self._watch.running:
-            self._watch.stop()
+    def _stopped(self, _: object) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._gone.callback(None)
-
-
-def _estate(config: Config, reactor: Any, clock: Callable[[], float]) -> Estate:
-    estate = Estate(config)
-    try:
-        estate.log = open_access_log(config.access_log, reactor, clock)
-        estate.rows = bind_rows(config.listeners.values(), config.workers)
-    except Exception:
-        estate.close()
-        raise
-    return estate
-
-
-def pause(hasty: int) -> float:
-    """Seconds until a worker is started that ended soon, so many times in a row."""
-    return 0.0 if hasty < 2 else min(0.1 * 2 ** min(hasty - 2, 10), LONGEST_PAUSE)

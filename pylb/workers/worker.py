@@ -32,7 +32,7 @@ from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
 from pylb.check.findings import Finding, Findings
 from pylb.model import Config, InetAddress
-from pylb.proxy.listen import Bound
+from pylb.proxy.listen import Bound, close
 from pylb.service import Inherited, LoadBalancer
 from pylb.workers.sessions import News, hear
 from pylb.workers.wire import Channel, Socket, Start, receive
@@ -72,6 +72,7 @@ class Worker:
                 "found": self._hear,
                 "reopen": self._balancer.reopen_log,
                 "abort": self._balancer.abort,
+                "retire": self._retire,
                 "stop": self._stop,
             }
         )
@@ -95,8 +96,7 @@ class Worker:
     def finish(self) -> Deferred[None]:
         """Let what runs finish, and all that was said arrive."""
         stopped = self._balancer.stopService()
-        for bound in chain.from_iterable(self._rows):
-            bound.close()
+        close(chain.from_iterable(self._rows))
         return stopped.addCallback(self._finished)
 
     def _finished(self, _: object) -> Deferred[None]:
@@ -114,6 +114,12 @@ class Worker:
     def _others(self, row: int) -> list[Bound]:
         """What somebody else's row has that our own has not."""
         return [bound for bound in self._rows[row - 1] if isinstance(bound.address, InetAddress)]
+
+    def _retire(self) -> None:
+        """Others serve now: end when all that runs has ended, unless the end comes before."""
+        retired = self._balancer.retire()
+        close(chain.from_iterable(self._rows))
+        retired.addCallback(lambda _: self._stop())
 
     def _stop(self) -> None:
         with suppress(ReactorNotRunning):  # then it is stopping already

@@ -171,7 +171,6 @@ class MistakeTests(CheckTestCase):
             "type: http, interval: 0": "interval: must be longer than 0",
             "type: http, fails: 0": "fails: must be from 1 to 2147483647, not 0",
             "type: http, port: 65536": "port: must be from 1 to 65535, not 65536",
-            "type: http, persistent: true": "persistent: not supported yet",
             "type: http, uri: health": 'uri: "health" is no path of a URL',
             "type: http, uri: /a b": 'uri: "/a b" is no path of a URL',
             "type: http, method: get": 'method: "get" is no method of HTTP',

@@ -214,7 +214,7 @@ WRONG = {
         "health_check: {type: udp, preset: snmp}",
         "health_check: {type: exec, command: []}",
         "health_check: {type: exec, command: run}",
-        "health_check: {type: http, persistent: true}",
+        "health_check: {type: http, persistent: 1}",
         "fail_on: [http_200]",
         "fail_on: []",
         "failure_window: 5s",

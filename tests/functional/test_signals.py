@@ -74,14 +74,6 @@ class MomentTests(EchoRig):
 
 
 class SignalTests(EchoRig):
-    async def test_reload_is_not_there_yet(self):
-        port = free_port()
-        program = await self.pylb(**self.echo(port))
-        program.signal(signal.SIGHUP)
-        await program.says("SIGHUP: reloading is not supported yet")
-        (await self.client(port)).transport.loseConnection()
-        await self.ends(program)
-
     async def test_access_log_is_rotated(self):
         """After SIGUSR1 lines go to a new file; none is lost, whatever is under way."""
         server = self.tcp("server")

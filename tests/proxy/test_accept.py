@@ -89,9 +89,9 @@ class AcceptTests(SynchronousTestCase):
         return self.reactor
 
     def listen(self, address: Address = ANY, room=lambda: 1000) -> accept.StreamPort:
-        (bound,) = bind([TcpListener(name="web", listen=(address,), pool="p")])
+        (self.bound,) = (bound,) = bind([TcpListener(name="web", listen=(address,), pool="p")])
         self.addCleanup(bound.close)
-        factory = Factory()
+        self.factory = factory = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda addr: self.build(addr)
         port = listen_stream(self.network, bound, factory, room)
@@ -175,6 +175,17 @@ class AcceptTests(SynchronousTestCase):
         self.assertNotIn(port, self.network.getReaders())
         port.startReading()
         self.assertIn(port, self.network.getReaders())
+
+    def test_stops(self) -> None:
+        """The socket goes on, on which clients wait for the next port."""
+        for address in (ANY, InetAddress("::1", 0), UnixAddress(str(socket_path(self)))):
+            self.end(self.listen(address))
+            self.clients(1)
+            port = listen_stream(self.network, self.bound, self.factory, lambda: 1000)
+            self.made.clear()
+            port.doRead()
+            self.assertEqual(len(self.made), 1)
+            self.end(port)
 
     def test_stops_while_paused(self) -> None:
         """A port that ends meanwhile leaves no delayed call."""

@@ -97,6 +97,25 @@ class ConnectionsTests(SynchronousTestCase):
         self.successResultOf(first)
         self.successResultOf(second)
 
+    def test_retire(self) -> None:
+        """Nobody is told, but whoever asks hears that there is no time for more; it is over when the last one is gone."""
+        connections, (client,), _ = self.full(0, 1)
+        done = connections.retire()
+        self.assertEqual((client.told, connections.draining), ([], True))
+        self.assertNoResult(done)
+        connections.remove(client)
+        self.successResultOf(done)
+        self.successResultOf(connections.retire())
+
+    def test_drained_while_it_retires(self) -> None:
+        """Then they are told, and both are over with the last one."""
+        connections, (client,), _ = self.full(0, 1)
+        done = [connections.retire(), connections.drain(), connections.retire()]
+        self.assertEqual(client.told, ["drain"])
+        connections.remove(client)
+        for each in done:
+            self.successResultOf(each)
+
     def test_abort(self) -> None:
         """Aborting closes every connection at once."""
         connections, clients, _ = self.full(0, 2)

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from dataclasses import replace
 from functools import partial
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -81,6 +82,20 @@ class ExchangeTests(Exchanges, StreamCase):
         self.assertEqual((record.bytes_received, record.bytes_sent), (6, 4))
         self.assertEqual((record.upstream_bytes_sent, record.upstream_bytes_received), (6, 4))
         self.assertEqual([tried.server for tried in record.tries], [str(backend.address)])
+
+    async def test_other_upstream(self) -> None:
+        """Who is connected stays with the server; who comes when another pool is asked for has one of that."""
+        one, two = await self.backend(echo), await self.backend(echo)
+        await self.proxy(two)
+        later = self.factory
+        await self.proxy(one)
+        early, _ = await self.pair(one)
+        self.factory.use(later.spec, later.upstream)
+        late, _ = await self.pair(two)
+        for client in (early, late):
+            client.transport.write(b"!")
+            await client.hears(b"!")
+        self.assertEqual([len(backend.peers) for backend in (one, two)], [1, 1])
 
     async def test_options(self) -> None:
         """TCP_NODELAY is set on both sides unless it is switched off; keep-alive only on the side it is asked for."""
@@ -391,6 +406,16 @@ class IdleTests(StreamCase):
         self.clock.advance(9)
         await round_trips()
         self.assertEqual((client.ended, server.ended), (False, False))
+
+    async def test_other_timeout(self) -> None:
+        """When another one is asked for, those that are connected have it when they are looked at next."""
+        client, server = await self.setUp_pair()
+        self.factory.use(replace(self.factory.spec, timeout=15.0), self.factory.upstream)
+        self.clock.advance(14.9)
+        await round_trips()
+        self.assertEqual((client.ended, server.ended), (False, False))
+        self.clock.advance(0.1)
+        await self.over()
 
     async def test_half_closed(self) -> None:
         """A connection that is half closed is watched, too."""

@@ -60,6 +60,8 @@ class FakeFrontPort:
         self.replies: list[tuple] = []
         self.takes = True
         self.reading = True
+        #: How often.
+        self.closed = 0
 
     def send(self, datagram, origin) -> None:
         if not self.takes:
@@ -79,6 +81,7 @@ class FakeFrontPort:
         self.reading = False
 
     def stopListening(self) -> Deferred:
+        self.closed += 1
         return succeed(None)
 
 
@@ -96,14 +99,19 @@ class World:
         listener = UdpListener(name="front", listen=(), pool="dns", **spec)
         arguments = self.clock, self.clock.seconds, self.records, max_sessions
         self.proxy = UdpProxy(listener, self.pool, *arguments)
-        self.port = FakeFrontPort()
-        self.proxy.add(self.port)
-        self.front = Front(self.proxy)
-        self.front.transport = self.port
+        self.front = self.new_front()
+        self.port = self.front.transport
         FakeServerPort.made = self.sockets = []
         FakeServerPort.errors = self.errors = []
         FakeServerPort.refusals = self.refusals = []
         patch(udp, "ServerPort", FakeServerPort)
+
+    def new_front(self) -> Front:
+        """Another socket by which clients come."""
+        front, port = Front(self.proxy), FakeFrontPort()
+        front.transport, port.protocol = port, front
+        self.proxy.add(port)
+        return front
 
     def ask(self, client: int = 1, datagram: bytes = b"q", local: bytes | None = None) -> None:
         self.front.datagram_arrived(datagram, (("192.0.2.1", client), local))

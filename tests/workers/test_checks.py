@@ -13,22 +13,27 @@ from pylb.workers.checks import Checks
 from tests.backends import Backend, dead_address, until
 
 
-class ChecksTests(TestCase):
+class Checked(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
         self.told: list[Finding] = []
 
-    def checks(self, *servers: InetAddress, **asked) -> Checks:
+    def config(self, *servers: InetAddress, **asked) -> Config:
         specs = tuple(ServerSpec(address=where) for where in servers)
         pools = {
             "p": PoolSpec(name="p", servers=specs, health_check=(TcpCheck(interval=0.02, **asked),)),
             "unchecked": PoolSpec(name="unchecked", servers=specs),
         }
-        checks = Checks(Config(pools=pools, listeners={}, workers=2), reactor, reactor.seconds, self.told.append)
+        return Config(pools=pools, listeners={}, workers=2)
+
+    def checks(self, *servers: InetAddress, **asked) -> Checks:
+        checks = Checks(self.config(*servers, **asked), reactor, reactor.seconds, self.told.append)
         self.addCleanup(checks.stop)
         return checks
 
+
+class ChecksTests(Checked):
     async def test_told(self) -> None:
         """Each change of a server of a pool with checks is told once, and logged; the rest is known to who asks."""
         server = Backend()
@@ -59,8 +64,67 @@ class ChecksTests(TestCase):
         """A server that a name brings later is checked, too."""
         checks = self.checks(dead_address(self))
         checks.start()
-        [pool] = checks._pools
+        [pool] = checks._pools.by_name.values()
         where = dead_address(self)
         pool.replace([Server(ServerSpec(address=where))])
-        checks._names._changed(pool)
+        checks._pools._names._changed(pool)
         await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)
+
+
+class ReloadTests(Checked):
+    """Other checks are prepared beside those that run, and gone on with, or stopped."""
+
+    def unhealthy(self, where: InetAddress) -> Finding:
+        return Finding("p", str(where), "unhealthy", "up", 1.0)
+
+    async def found(self) -> tuple[Checks, InetAddress]:
+        """Checks that have found a server unhealthy."""
+        checks = self.checks(dead := dead_address(self))
+        checks.start()
+        await until(lambda: self.told)
+        self.told.clear()
+        return checks, dead
+
+    async def test_go_on(self) -> None:
+        """What was found is known still, and not told again; who is new is checked, who is gone is not known any more."""
+        checks, dead = await self.found()
+        other = dead_address(self)
+        following = checks.prepare(self.config(dead, other))
+        self.assertEqual(checks.known(), (self.unhealthy(dead),))
+        self.successResultOf(following.look_up())
+        checks.go_on(following)
+        self.assertEqual(checks.known(), (self.unhealthy(dead), Finding("p", str(other), "passed", "up", 1.0)))
+        await until(lambda: self.told)
+        self.assertEqual(self.told, [self.unhealthy(other)])
+        checks.go_on(checks.prepare(self.config(other)))
+        self.assertEqual(checks.known(), (self.unhealthy(other),))
+
+    async def test_given_up(self) -> None:
+        """Then those that run go on, and hear nothing of it."""
+        checks, dead = await self.found()
+        following = checks.prepare(self.config(dead_address(self)))
+        following.look_up()
+        following.stop()
+        [pool] = checks._pools.by_name.values()
+        before = checks._pools.checks.tally(pool, pool.servers[0]).checks
+        await until(lambda: checks._pools.checks.tally(pool, pool.servers[0]).checks > before)
+        self.assertEqual((checks.known(), self.told), ((self.unhealthy(dead),), []))
+
+    async def test_stop(self) -> None:
+        """It ends those that run now; the ones before have ended already."""
+        checks, dead = await self.found()
+        first = checks._pools.checks
+        checks.go_on(checks.prepare(self.config(dead)))
+        second = checks._pools.checks
+        self.assertEqual([len(monitor._watches) for monitor in (first, second)], [0, 1])
+        checks.stop()
+        self.assertEqual([len(monitor._watches) for monitor in (first, second)], [0, 0])
+
+    async def test_before_names_are_found(self) -> None:
+        """Those that have not begun because of a name that is looked up still never do, and the others do."""
+        checks = self.checks(InetAddress("localhost", 1))
+        checks.start()
+        checks.go_on(checks.prepare(self.config(dead := dead_address(self))))
+        await until(lambda: self.told)
+        self.assertEqual(self.told, [self.unhealthy(dead)])
+        self.assertEqual(checks.known(), (self.unhealthy(dead),))

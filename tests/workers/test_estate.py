@@ -25,11 +25,13 @@ from pylb.model import (
     ServerSpec,
     TcpListener,
     UdpListener,
+    UnixAddress,
     UpstreamTLS,
 )
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.listen import bind_rows
 from pylb.workers.estate import Estate
+from tests.backends import socket_path
 
 ANY = InetAddress("127.0.0.1", 0)
 
@@ -111,6 +113,45 @@ class EstateTests(SynchronousTestCase):
             self.assertEqual(path.read_text(), "a line\n")
             path.rename(self.folder / moved)
             estate.log.reopen()
+
+    def test_close(self) -> None:
+        """Sockets, the log and files without a name, once; what a worker has of them it keeps."""
+        gc.collect()
+        before = sorted(os.listdir("/proc/self/fd"))
+        estate = Estate(config := self.config(TcpListener(name="a", listen=(ANY,), pool="p")))
+        estate.rows = bind_rows(config.listeners.values(), 2)
+        estate.log = open_access_log(model.AccessLog(path=str(self.folder / "access.log")), Clock(), lambda: 0.0)
+        board = estate.board.rows[0]
+        for _ in range(2):
+            estate.close()
+            self.assertEqual((estate.rows, estate.log.fd), ([], None))
+        board.heartbeat = 7.0
+        self.assertEqual(board.heartbeat, 7.0)
+        del board, estate
+        gc.collect()
+        self.assertEqual(sorted(os.listdir("/proc/self/fd")), before)
+
+    def test_close_for_another(self) -> None:
+        """What the other has, too, stays: sockets by what they are, and the log if it is the same; files of its own go."""
+        unix = UnixAddress(str(socket_path(self)))
+        listener = TcpListener(name="a", listen=(ANY, unix), pool="p")
+        log = open_access_log(model.AccessLog(path=str(self.folder / "access.log")), Clock(), lambda: 0.0)
+        estate, other = self.estate(self.config(listener)), self.estate(self.config())
+        estate.rows = bind_rows([listener], 2)
+        other.rows = bind_rows([TcpListener(name="b", listen=(unix,), pool="p")], 2, estate.rows)
+        estate.log = other.log = log
+        inet = [row[0 if row is estate.rows[0] else 1].socket for row in estate.rows]
+        estate.close(other)
+        self.assertEqual([sock.fileno() for sock in inet], [-1, -1])
+        self.assertTrue(all(bound.socket.fileno() > 0 for row in other.rows for bound in row))
+        self.assertTrue(Path(unix.path).is_socket())
+        self.assertEqual((estate.rows, estate._files), ([], {}))
+        self.assertIsNotNone(log.fd)
+        other.share(1, 1.0)
+        another = self.estate(self.config())
+        other.close(another)
+        self.assertIsNone(log.fd)
+        self.assertFalse(Path(unix.path).exists())
 
     def test_own_methods(self) -> None:
         """Workers look for modules where the supervisor does, and where it found methods and checks of one's own."""

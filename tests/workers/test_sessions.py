@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -89,6 +90,31 @@ class TableTests(SynchronousTestCase):
         specs = {"p": LEARN, "q": StickyCookie(name="c"), "r": None}
         pools = {name: PoolSpec(name=name, servers=(), sticky=sticky) for name, sticky in specs.items()}
         self.assertEqual(list(tables(Config(pools=pools, listeners={}))), ["p"])
+
+    def config(self, **learners: StickyLearn) -> Config:
+        pools = {name: PoolSpec(name=name, servers=(), sticky=sticky) for name, sticky in learners.items()}
+        return Config(pools=pools, listeners={})
+
+    def test_before(self) -> None:
+        """Tables begin with what those of the same names have learned, as far as there is room; those stay as they are."""
+        known = [learned(number, float(number)) for number in range(3)]
+        before = {name: self.filled(*known) for name in ("p", "gone")}
+        after = tables(self.config(p=replace(LEARN, size=2), new=LEARN), before)
+        self.assertEqual({name: list(table.learned()) for name, table in after.items()}, {"p": known[1:], "new": []})
+        self.assertEqual([list(table.learned()) for table in before.values()], [known] * 2)
+
+    def test_unknown_pools(self) -> None:
+        """What belongs to a pool that is not here, or learns nothing here, is passed over; the rest is heard."""
+        here = tables(self.config(p=LEARN))
+        item = told({"p": self.filled(learned(1))})
+        hear(here, [("gone", "aa", "10.0.0.1:80", 1.0, True), *item])
+        self.assertEqual({name: list(table.learned()) for name, table in here.items()}, {"p": [learned(1)]})
+
+    def filled(self, *known: Learned) -> LearnedSessions:
+        table = LearnedSessions(LEARN)
+        for each in known:
+            table.hear(each)
+        return table
 
     def test_to_and_fro(self) -> None:
         """All that is known arrives, by way of JSON."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.application.service import IService
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pylb.balance.scoreboard import Row
 from pylb.model import (
     AccessLog,
     Certificate,
@@ -30,59 +26,13 @@ from pylb.model import (
     UnixAddress,
 )
 from pylb.proxy.listen import BindError
-from pylb.workers import supervisor
-from pylb.workers.supervisor import BEAT, GRACE, LONGEST_PAUSE, MISSED, SOON, Supervisor, WorkerEnded, pause
-from pylb.workers.wire import Start
+from pylb.workers.crew import WorkerEnded
+from pylb.workers.supervisor import GRACE, Supervisor
 from tests.functional.rig import free_port
+from tests.workers.fakes import Mustered
 
 
-class Reactor(Clock):
-    """Runs from the beginning."""
-
-    def callWhenRunning(self, call: Any) -> None:
-        call()
-
-
-class Channel:
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-
-    def send(self, *message: Any) -> None:
-        self.told.append(message)
-
-    offer = send
-
-
-class Child:
-    """A worker that does what the test says."""
-
-    def __init__(self, number: int, parent: Supervisor) -> None:
-        self.number, self.parent = number, parent
-        self.since = inf
-        self.serves = self.killed = False
-        self.silent = self.pid = 0
-        self.beat = 0.0
-        self.channel = Channel()
-
-    def come(self) -> None:
-        self.serves = True
-        self.parent.came(self)
-
-    def go(self) -> None:
-        self.parent.went(self, "a reason")
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-class Supervised(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.reactor = Reactor()
-        #: All that were ever started.
-        self.started: list[Child] = []
-        self.patch(supervisor, "Child", Child)
-        self.patch(supervisor, "spawn", lambda child, *more: self.started.append(child))
-
+class Supervised(Mustered):
     def make(self, workers: int = 2, where: Any = None, **more: Any) -> Supervisor:
         listener = TcpListener(
             name="a", listen=(where or InetAddress("127.0.0.1", free_port()),), pool="p", tls=more.pop("tls", None)
@@ -103,13 +53,6 @@ class Supervised(SynchronousTestCase):
         for child in list(self.started):
             child.come()
         return made
-
-    def row(self, worker: int) -> Row:
-        """Of the scoreboard."""
-        return self.made._estate.board.rows[worker - 1]
-
-    def numbers(self) -> list[int]:
-        return [child.number for child in self.started]
 
 
 class MakingTests(Supervised):
@@ -161,7 +104,7 @@ class StartTests(Supervised):
             self.assertNoResult(made.ready)
             self.started[2].come()
         self.successResultOf(made.ready)
-        said = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.service"]
+        said = [formatEvent(log) for log in logs if log["log_namespace"] == "pylb.announce"]
         self.assertEqual(len(said), 3)
         self.assertIn(", in each of 3 workers", said[-1])
         self.assertEqual([child.channel.told for child in self.started], [[]] * 3)
@@ -181,111 +124,10 @@ class StartTests(Supervised):
             self.reactor.advance(100)
             self.assertEqual(self.numbers(), [1, 2])
 
-    def test_cannot_be_started(self) -> None:
-        """By an error of the system, at the start or later."""
-        made = self.serving()
-
-        def spawn(*arguments: Any) -> None:
-            raise OSError(11, "no more processes")
-
-        self.patch(supervisor, "spawn", spawn)
-        with capturedLogs() as logs:
-            self.started[0].go()
-            self.reactor.advance(0)
-            self.reactor.advance(0)
-        self.assertIn("no more processes", formatEvent(logs[-1]))
-        self.started[0].go()  # a process that was there nevertheless
-        other = self.begun()
-        self.failureResultOf(other.ready, WorkerEnded)
-        self.successResultOf(made.ready)
-
-
-class DeathTests(Supervised):
-    def test_replaced(self) -> None:
-        """At once; another one serves its sockets until the successor does."""
-        self.serving()
-        one, two = self.started
-        one.go()
-        self.assertEqual(two.channel.told, [("serve", 1)])
-        self.reactor.advance(0)
-        self.assertEqual(self.numbers(), [1, 2, 1])
-        self.started[2].come()
-        self.assertEqual(two.channel.told, [("serve", 1), ("leave", 1)])
-
-    def go(self, made: Supervisor) -> float:
-        """The worker that was started last ends; how long its successor waits, which is there then."""
-        self.started[-1].go()
-        [call] = made._due.values()
-        waits = call.getTime() - self.reactor.seconds()
-        self.reactor.advance(waits)
-        return round(waits, 3)
-
-    def test_again_and_again(self) -> None:
-        """The second time soon after it came it waits, and longer each time, until it has lasted."""
-        made, waits = self.serving(), []
-        for lasted in (0.0, SOON - 0.1, 0.0, 0.0, SOON + 0.1, 0.0, 0.0):
-            self.reactor.advance(lasted)
-            waits.append(self.go(made))
-            self.reactor.advance(SOON)  # however long it takes to come
-            self.started[-1].come()
-        self.assertEqual(waits, [0.0, 0.1, 0.2, 0.4, 0.0, 0.0, 0.1])
-        self.assertEqual(self.numbers(), [1] + 8 * [2])
-
-    def test_never_comes(self) -> None:
-        """That is soon, however long it took."""
-        made, waits = self.serving(), []
-        for _ in range(3):
-            waits.append(self.go(made))
-            self.reactor.advance(SOON)
-        self.assertEqual(waits, [0.0, 0.1, 0.2])
-
-    def test_pauses(self) -> None:
-        self.assertEqual([pause(hasty) for hasty in range(5)], [0.0, 0.0, 0.1, 0.2, 0.4])
-        self.assertEqual(pause(10_000), LONGEST_PAUSE)
-
-    def test_stalled(self) -> None:
-        """Who gives no sign of life is killed, who gives one is not."""
-        self.serving()
-        one, two = self.started
-        for _ in range(MISSED - 1):  # it has been looked at once
-            self.row(2).heartbeat = self.reactor.seconds() + 1.0
-            self.assertFalse(one.killed)
-            self.reactor.advance(BEAT)
-        self.assertEqual((one.killed, two.killed), (True, False))
-
-    def test_row_is_cleared(self) -> None:
-        """What a dead worker has told the others is forgotten before its successor starts."""
-        self.serving()
-        self.row(1).heartbeat = self.row(2).heartbeat = 7.0
-        self.started[0].go()
-        self.assertEqual((self.row(1).heartbeat, self.row(2).heartbeat), (0.0, 7.0))
-        self.assertEqual(self.numbers(), [1, 2])
-
-    def test_slow_start(self) -> None:
-        """Before it serves a worker may take its time."""
-        self.begun()
-        self.reactor.pump([BEAT] * 2 * MISSED)
-        self.assertFalse(any(child.killed for child in self.started))
-        self.reactor.pump([BEAT] * 60)
-        self.assertTrue(all(child.killed for child in self.started))
-
-    def test_whole_machine_stopped(self) -> None:
-        """However long a time has passed since it looked, it counts as once."""
-        self.serving()
-        self.reactor.advance(1000 * BEAT)
-        self.assertFalse(any(child.killed for child in self.started))
-
 
 class SessionTests(Supervised):
     def setUp(self) -> None:
         super().setUp()
-        self.starts: list[Start] = []
-
-        def spawn(child: Child, start: Start, *more: Any) -> None:
-            self.started.append(child)
-            self.starts.append(start)
-
-        self.patch(supervisor, "spawn", spawn)
         self.made = self.begun(3, sticky=StickyLearn(create=("$remote_addr",), lookup=("$remote_addr",)))
         for child in self.started:
             child.come()
@@ -293,7 +135,7 @@ class SessionTests(Supervised):
     def test_passed_on(self) -> None:
         """What one learns the others hear, and those that start later know it."""
         items = [("p", "aa", "10.0.0.1:80", 1.0, True)]
-        self.made.learned(self.started[1], items)
+        self.made._crew.learned(self.started[1], items)
         self.assertEqual([child.channel.told for child in self.started], [[("learn", items)], [], [("learn", items)]])
         self.started[1].go()
         self.reactor.advance(0)
@@ -325,7 +167,7 @@ class EndTests(Supervised):
         """Who does not end in time is killed."""
         made = self.serving()
         made.stopService()
-        self.made._look = lambda: None
+        self.made._crew._look = lambda: None
         self.reactor.advance(made.config.shutdown_timeout + GRACE)
         self.assertEqual([child.killed for child in self.started], [True, True])
 
@@ -340,18 +182,7 @@ class EndTests(Supervised):
         self.assertTrue(self.started[0].killed)
 
     def test_during_the_start(self) -> None:
-        """Who does not serve yet is killed, who was to be started is not."""
-        made = self.serving()
-        for _ in range(2):
-            self.started[-1].go()
-            self.reactor.advance(0)
-        self.assertEqual(self.numbers(), [1, 2, 2])
-        gone = made.stopService()
-        self.started[0].go()
-        self.successResultOf(gone)
-        self.reactor.advance(100)
-        self.assertEqual(self.numbers(), [1, 2, 2])
-        self.setUp()
+        """Who does not serve yet is killed, and it is never ready."""
         made = self.begun()
         made.stopService()
         self.assertTrue(all(child.killed for child in self.started))

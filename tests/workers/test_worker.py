@@ -45,6 +45,7 @@ class Balancer:
         self.inherited = inherited
         self.ready: Deferred[None] = Deferred()
         self.stopped: Deferred[None] = Deferred()
+        self.retired: Deferred[None] = Deferred()
         self.calls: list[tuple[Any, ...]] = []
         self.sessions = {"p": LearnedSessions(LEARN)}
 
@@ -54,6 +55,10 @@ class Balancer:
     def stopService(self) -> Deferred[None]:
         self.calls.append(("stopService",))
         return self.stopped
+
+    def retire(self) -> Deferred[None]:
+        self.calls.append(("retire",))
+        return self.retired
 
 
 class Wire(StringTransport):
@@ -174,6 +179,33 @@ class WorkerTests(SynchronousTestCase):
             self.hears(word)
         self.assertEqual(self.balancer.calls, [("reopen_log",), ("abort",)])
         self.assertEqual(self.reactor.stopped, 1)
+
+    def test_retire(self) -> None:
+        """All sockets are closed, so that clients come to others; it lives, and hears, until its last client has gone."""
+        self.balancer.calls.clear()
+        self.hears("retire")
+        self.assertEqual([bound.socket.fileno() for row in self.worker._rows for bound in row], [-1] * 4)
+        self.assertEqual(self.balancer.calls, [("retire",)])
+        self.reactor.advance(7.0)
+        self.hears("reopen")
+        self.assertEqual((self.balancer.calls[1:], self.board.rows[1].heartbeat), ([("reopen_log",)], 107.0))
+        self.assertEqual((self.reactor.stopped, self.wire.disconnecting), (0, False))
+        self.balancer.retired.callback(None)
+        self.assertEqual(self.reactor.stopped, 1)
+
+    def test_stopped_while_it_retires(self) -> None:
+        """It stops in time as any other, and once."""
+        self.hears("retire")
+        self.hears("stop")
+        self.assertEqual(self.reactor.stopped, 1)
+        finished = self.worker.finish()
+        self.assertEqual(self.balancer.calls[-1], ("stopService",))
+        self.balancer.retired.callback(None)  # as stopService brings about
+        self.balancer.stopped.callback(None)
+        self.assertTrue(self.wire.disconnecting)
+        self.worker.channel.connectionLost()
+        self.successResultOf(finished)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_supervisor_is_gone(self) -> None:
         """It stops, even if it is stopping already."""

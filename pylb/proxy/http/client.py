@@ -171,7 +171,7 @@ class ClientConnection(Protocol):
         """The request is answered."""
         request, self._request = self._request, None
         self._body_held = False
-        if keep:
+        if keep and self.factory.spec.keepalive_timeout:  # else it has become 0 since the answer began
             self._await_request()
             if self._pending or not self._reading:
                 self._serve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -45,13 +46,23 @@ class HttpFactory(ServerFactory):
         access_log: AccessLog | NullLog,
         trusted: TrustedProxies | None = None,
     ) -> None:
-        self.spec = spec
         self.deadlines = Deadlines(reactor, clock)
         self.clock = clock
         self.connections = connections
         self.access_log = access_log
         self.failed_handshakes = FailedHandshakes(spec.name, clock)
-        self.trusted = trusted or TrustedProxies()
+        self.use(spec, upstreams, idle, trusted or TrustedProxies())
+
+    def use(
+        self,
+        spec: HttpListener,
+        upstreams: Mapping[str, Upstream],
+        idle: Mapping[str, IdleConnections],
+        trusted: TrustedProxies,
+    ) -> None:
+        """Serve so from the next request on, of clients that are connected, too."""
+        self.spec = spec
+        self.trusted = trusted
         self._routes = RouteTable(spec.routes)
         self._upstreams = {
             name: HttpUpstream(
@@ -64,6 +75,10 @@ class HttpFactory(ServerFactory):
         }
         #: What requests asked that have come before, by their heads with the blank line.
         self.known = Kept[Ask]()
+
+    def retire(self) -> None:
+        """Let those that are connected have one more answer, and no more."""
+        self.spec = replace(self.spec, keepalive_timeout=0.0)
 
     def buildProtocol(self, addr: object) -> ClientConnection:
         return ClientConnection(self)

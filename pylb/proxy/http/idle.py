@@ -44,6 +44,13 @@ class IdleConnections:
     def __contains__(self, connection: ServerConnection) -> bool:
         return connection in self._since
 
+    def use(self, spec: Keepalive) -> None:
+        """Be as `spec` asks from now on."""
+        self.spec, self._room = spec, spec.connections
+        while len(self._since) > self._room:
+            self._drop(next(iter(self._since)))
+        self._sweep()
+
     def take(self, server: Server) -> ServerConnection | None:
         """An idle connection to `server`, if there is one."""
         stack = self._stacks.get(server)

@@ -1,5 +1,7 @@
 """A listener on other endpoints: TLS, Unix sockets, IPv6."""
 
+from dataclasses import replace
+
 import trustme
 from twisted.internet import reactor
 from twisted.internet.endpoints import (
@@ -16,8 +18,10 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from pylb.model import Certificate as CertificateSpec
-from pylb.model import InetAddress, ListenerTLS, Route, ServerSpec, UnixAddress, UpstreamTLS
+from pylb.model import InetAddress, Keepalive, ListenerTLS, Route, ServerSpec, UnixAddress, UpstreamTLS
+from pylb.proxy.http.forwarded import TrustedProxies
 from pylb.proxy.http.head import BadHead
+from pylb.proxy.http.idle import IdleConnections
 from pylb.proxy.tls import ClientTLS, ServerTLS
 from tests.backends import socket_path
 from tests.proxy.http.rig import GET, HELLO, Backend, Peer, Rig, drop, settled, turns
@@ -214,6 +218,46 @@ class AskTests(TestCase):
         self.assertIs(rig.factory.ask(bytes(bytearray(b"GET /a HTTP/1.1\r\nHost: a\r\n"))), ask)
         other = rig.factory.ask(b"GET /b HTTP/1.1\r\nHost: a\r\n")
         self.assertEqual((ask.refusal, ask.upstream.name, other.refusal, other.upstream), (0, "p", 404, None))
+
+    async def test_use(self):
+        """Heads that came before ask what is asked for now: of other pools, routes and limits."""
+        rig = Rig(self, Backend(self))
+        factory, head = rig.factory, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+        before = factory.ask(head)
+        spec = replace(factory.spec, routes=(Route(path="/", pool="q"),), client_max_body_size=8, read_timeout=7.0)
+        idle = IdleConnections(Keepalive(), rig.time, rig.time.seconds)
+        trusted = TrustedProxies(("10.0.0.0/8",))
+        factory.use(spec, {"q": before.upstream.upstream}, {"q": idle}, trusted)
+        after = factory.ask(head)
+        self.assertEqual((before.refusal, after.refusal, factory.spec), (0, 413, spec))
+        after = factory.ask(GET[:-2])
+        self.assertIs(after.upstream.idle, idle)
+        self.assertEqual(after.upstream.read_timeout, 7.0)
+        self.assertIs(factory.trusted, trusted)
+
+    async def test_use_while_connected(self):
+        """A client that is connected has its next request answered so."""
+        one, two = Backend(self, HELLO), Backend(self, HELLO)
+        rig, other = Rig(self, one), Rig(self, two)
+        client = await rig.ask(GET)
+        await client.until(b"hello")
+        upstreams = {"p": other.factory.ask(GET[:-2]).upstream.upstream}
+        rig.factory.use(rig.factory.spec, upstreams, {"p": other.idle}, TrustedProxies())
+        client.send(GET)
+        await client.until(b"hello")
+        self.assertEqual([len(backend.heads) for backend in (one, two)], [1, 1])
+
+    async def test_retire(self):
+        """Who is connected has one more answer, which says that it is the last, and is closed then; nothing else changes."""
+        rig = Rig(self, Backend(self, HELLO), client_max_body_size=7)
+        client = await rig.ask(GET)
+        self.assertNotIn(b"\r\nConnection: close", await client.until(b"hello"))
+        rig.factory.retire()
+        self.assertIsNone(client.reason)
+        client.send(GET)
+        self.assertIn(b"\r\nConnection: close\r\n", await client.until(b"hello"))
+        await client.lost
+        self.assertEqual(rig.factory.spec.client_max_body_size, 7)
 
     async def test_refused_again(self):
         """What is refused is refused each time."""

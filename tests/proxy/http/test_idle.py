@@ -140,3 +140,60 @@ class IdleTests(SynchronousTestCase):
         idle.close()
         self.assertFalse(idle.keep(self.connection("x")))
         self.assertEqual((len(idle), self.clock.getDelayedCalls()), (0, []))
+
+    def test_use_fewer(self):
+        """Those that are too many now go, the one that was used longest ago first; more have room later."""
+        idle = self.idle(connections=3)
+        self.keep(idle, "xyz")
+        idle.use(Keepalive(connections=1))
+        self.assertEqual((self.closed, len(idle)), (["x", "y"], 1))
+        self.keep(idle, "a")
+        self.assertEqual(self.closed, ["x", "y", "z"])
+        idle.use(Keepalive(connections=2))
+        self.keep(idle, "b")
+        self.assertEqual((len(self.closed), len(idle)), (3, 2))
+        idle.close()
+
+    def test_use_none(self):
+        """All go, and none is kept, until some may be again."""
+        idle = self.idle()
+        self.keep(idle, "xy")
+        idle.use(Keepalive(connections=0))
+        self.assertEqual((self.closed, idle.keep(self.connection("a"))), (["x", "y"], False))
+        idle.use(Keepalive(connections=1, timeout=5))
+        self.keep(idle, "b")
+        self.clock.advance(5)
+        self.assertEqual(self.closed, ["x", "y", "b"])
+
+    def test_use_shorter(self):
+        """The new time counts from when each became idle: those that are over it go now, the others in time."""
+        idle = self.idle(timeout=100)
+        for name in "xy":
+            self.keep(idle, name)
+            self.clock.advance(6)
+        idle.use(Keepalive(timeout=10))
+        self.assertEqual(self.closed, ["x"])
+        self.clock.advance(3.9)
+        self.assertEqual(self.closed, ["x"])
+        self.clock.advance(0.1)
+        self.assertEqual((self.closed, self.clock.getDelayedCalls()), (["x", "y"], []))
+
+    def test_use_longer(self):
+        """Those that are there may stay longer, too."""
+        idle = self.idle(timeout=10)
+        self.keep(idle, "x")
+        idle.use(Keepalive(timeout=20))
+        self.clock.advance(19.9)
+        self.assertEqual(self.closed, [])
+        self.clock.advance(0.1)
+        self.assertEqual((self.closed, self.clock.getDelayedCalls()), (["x"], []))
+
+    def test_use_limits(self):
+        """What is worth keeping is asked anew when one comes back."""
+        idle = self.idle(requests=5)
+        x = self.connection("x")
+        x.requests = 5
+        self.assertFalse(idle.keep(x))
+        idle.use(Keepalive(requests=6))
+        self.assertTrue(idle.keep(x))
+        idle.close()
