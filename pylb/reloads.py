@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from pylb.model import Config
 
-__all__ = ["ReloadBroke", "Reloads"]
+__all__ = ["ReloadBroke", "Reloads", "check_reloadable"]
 
 
 class ReloadBroke(Exception):
@@ -50,3 +50,9 @@ class Reloads:
     def _over(self, result: Any, reload: Deferred[None]) -> Any:
         self._pending.discard(reload)
         return result
+
+
+def check_reloadable(before: Config, after: Config) -> None:
+    """Raise ValueError for what only a restart can change."""
+    if after.workers != before.workers:
+        raise ValueError(f"workers: a reload cannot make it {after.workers}: stop pylb, and start it again")

@@ -41,7 +41,7 @@ from pylb.proxy.accesslog import AccessLog, NullLog, open_access_log
 from pylb.proxy.connections import Connections
 from pylb.proxy.listen import Bound, bind, close, without
 from pylb.proxy.streams import streams
-from pylb.reloads import ReloadBroke, Reloads
+from pylb.reloads import ReloadBroke, Reloads, check_reloadable
 
 __all__ = ["Inherited", "LoadBalancer"]
 
@@ -233,8 +233,7 @@ class LoadBalancer(Service):
     # A reload.
 
     async def _reload(self, config: Config) -> None:
-        if config.workers != self.config.workers:
-            raise ValueError(f"workers: a reload cannot make it {config.workers}: stop pylb, and start it again")
+        check_reloadable(self.config, config)
         with ExitStack() as undo:
             following = self._prepare(config, undo)
             await following.pools.look_up()

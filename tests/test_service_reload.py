@@ -59,6 +59,19 @@ class Reloaded(Served):
         self.server = Backend(answer)
         return self.listening(self.server)
 
+    def silent(self) -> tuple[InetAddress, list[Peer]]:
+        """A server that never answers, and who has asked it."""
+        waiting: list[Peer] = []
+        return self.listening(Backend(lambda peer, data: data and waiting.append(peer))), waiting
+
+    async def asking(self, server: InetAddress, waiting: list[Peer]) -> tuple[LoadBalancer, Peer]:
+        """A load balancer whose client waits for the answer of that server."""
+        balancer = self.running(self.pool(server), http())
+        client = await self.client(balancer, "web")
+        client.transport.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: waiting)
+        return balancer, client
+
     def telling(self, name: bytes) -> InetAddress:
         """A server of TCP that says its name to whoever speaks."""
         return self.listening(Backend(lambda peer, data: data and peer.transport.write(name)))
@@ -123,12 +136,8 @@ class ClientTests(Reloaded):
 
     async def test_http_under_way(self):
         """A request that is under way ends where it began, even if its pool and its listener are no more."""
-        waiting: list[Peer] = []
-        slow = self.listening(Backend(lambda peer, data: data and waiting.append(peer)))
-        balancer = self.running(self.pool(slow), http())
-        client = await self.client(balancer, "web")
-        client.transport.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await until(lambda: waiting)
+        slow, waiting = self.silent()
+        balancer, client = await self.asking(slow, waiting)
         self.reload(balancer, self.pool(self.site(b"other"), name="q"), http("q", name="web2"))
         waiting[0].transport.write(OK % (4, b"late"))
         await until(lambda: client.heard.endswith(b"late"))
@@ -147,12 +156,8 @@ class ClientTests(Reloaded):
 
     async def test_answer_under_way(self):
         """Who was told that the connection stays, by a listener that is no more, does not keep it for ever."""
-        waiting: list[Peer] = []
-        slow = self.listening(Backend(lambda peer, data: data and waiting.append(peer)))
-        balancer = self.running(self.pool(slow), http())
-        client = await self.client(balancer, "web")
-        client.transport.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await until(lambda: waiting)
+        slow, waiting = self.silent()
+        balancer, client = await self.asking(slow, waiting)
         waiting[0].transport.write((OK % (4, b"late"))[:-2])
         await until(lambda: client.heard.endswith(b"la"))
         self.reload(balancer, self.pool(slow), tcp())

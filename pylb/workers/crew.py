@@ -184,6 +184,8 @@ class Crew:
             return
         if self._watch.running:
             self._watch.stop()
+        # Its memory is given back now, and not only when garbage is collected.
+        self.estate.board.rows.clear()
         self.gone.callback(None)
 
 

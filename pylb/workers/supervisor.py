@@ -29,7 +29,7 @@ from pylb.model import Address, Config
 from pylb.pools import Pools
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.listen import bind_rows, restore, without
-from pylb.reloads import Reloads
+from pylb.reloads import Reloads, check_reloadable
 from pylb.service import Inherited, LoadBalancer
 from pylb.workers.checks import Checks
 from pylb.workers.child import Child
@@ -165,8 +165,7 @@ class Supervisor(Service):
     # A reload.
 
     async def _reload(self, config: Config) -> None:
-        if config.workers != self.config.workers:
-            raise ValueError(f"workers: a reload cannot make it {config.workers}: stop pylb, and start it again")
+        check_reloadable(self.config, config)
         with ExitStack() as undo:
             self._try(config)
             checks = self._checks.prepare(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
@@ -304,6 +305,16 @@ class EndTests(Crewed):
         one.go()
         self.reactor.advance(100)
         self.assertEqual(self.numbers(), [1, 2])
+
+    def test_memory(self) -> None:
+        """What they told one another is forgotten with the last one, though the crew is still known."""
+        memory = weakref.ref(self.row(1).leases)
+        one, two = self.serving()
+        self.crew.end("retire")
+        one.go()
+        self.assertIsNotNone(memory())
+        two.go()
+        self.assertIsNone(memory())
 
     def test_kill(self) -> None:
         """All are, also those that serve, and nobody is replaced."""
