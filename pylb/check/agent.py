@@ -1,7 +1,7 @@
 """What does a server's agent say of it?
 
 The words are those of HAProxy's agent-check (its configuration manual, 5.2): one line, words between spaces, commas or tabs,
-in capitals or not, and everything behind `#` is for people.
+in capitals or not, and everything behind `#` is for people, in the log.
 
 - `75%`: its share of the weight that it has in the configuration.
 - `up`: it is healthy; `ready`: it serves, `drain`: only those that belong to it, `maint`: nobody.
@@ -54,13 +54,14 @@ def _first_line(data: bytes, ended: bool) -> bytes | None:
 
 def read_line(line: str) -> Report:
     """What an agent's line says; raises Unhealthy if it says that, or nothing that is known."""
-    said, _, why = line.partition("#")
+    said, _, behind = line.partition("#")
+    why = behind.strip()
     share: float | None = None
     switch: Switch | None = None
     words = said.replace(",", " ").lower().split()
     for word in words:
         if word in _DOWN:
-            raise Unhealthy(f"its agent says {word}{':' if why else ''} {why.strip()}".strip())
+            raise Unhealthy(f"its agent says {word}{f': {why}' if why else ''}")
         if word in _SWITCHES:
             switch = _SWITCHES[word]
         elif _PERCENTAGE.fullmatch(word):
@@ -69,4 +70,4 @@ def read_line(line: str) -> Report:
             raise Unhealthy(f"its agent says nothing that is known: {line[:60]!r}")
     if not words:
         raise Unhealthy("its agent says nothing")
-    return Report(share, switch)
+    return Report(share, switch, why)

@@ -32,6 +32,8 @@ class Report:
     share: float | None = None
     #: None leaves it as it is.
     switch: Switch | None = None
+    #: For people, in the log.
+    why: str = ""
 
 
 class IHealthCheck(Interface):

@@ -184,10 +184,11 @@ class Monitor:
 
     def reported(self, watch: Watch, report: Report) -> None:
         pool, server = self._owners[watch]
+        why = report.why or "says its check"
         if report.switch is not None:
-            pool.switch(server, report.switch, "says its check")
+            pool.switch(server, report.switch, why)
         if report.share is not None:
-            pool.reweigh(server, report.share, "says its check")
+            pool.reweigh(server, report.share, why)
 
 
 def _tls(pool: Pool, clock: Callable[[], float]) -> dict[bool, ClientTLS]:

@@ -21,13 +21,14 @@ class LineTests(SynchronousTestCase):
             "UP": Report(),
             "75%": Report(share=0.75),
             "up 0%": Report(share=0.0),
-            "up,\t150% # after lunch": Report(share=1.5),
+            "up,\t150% # after lunch": Report(share=1.5, why="after lunch"),
             "99999%": Report(share=256.0),
             "ready": Report(switch="up"),
             "drain": Report(switch="drain"),
             "Maint": Report(switch="down"),
             "ready up 50%": Report(share=0.5, switch="up"),
-            "up# 50% drain": Report(),
+            "up# 50% drain": Report(why="50% drain"),
+            "maint # disk #2 is changed ": Report(switch="down", why="disk #2 is changed"),
         }
         for line, report in table.items():
             self.assertEqual(read_line(line), report, line)
@@ -43,6 +44,7 @@ class LineTests(SynchronousTestCase):
             "-5%": "its agent says nothing that is known: '-5%'",
             "5 %": "its agent says nothing that is known: '5 %'",
             "up maxconn:30": "its agent says nothing that is known: 'up maxconn:30'",
+            "stopped # for good": "its agent says stopped: for good",
             "HTTP/1.1 400 Bad Request": "its agent says nothing that is known: 'HTTP/1.1 400 Bad Request'",
             "x" * 100: f"its agent says nothing that is known: '{'x' * 60}'",
         }

@@ -278,6 +278,19 @@ class VerdictTests(MonitorTestCase):
         self.pass_by(2.0)
         self.assertEqual([(each.share, each.status) for each in pool.servers], [(0.0, "draining"), (1.0, "up")])
 
+    def test_why_reported(self) -> None:
+        """What they say for people is news; if that is nothing, that they said so."""
+        pool = self.pool(self.own(interval=1.0), count=1)
+        self.scene.reports = {A: Report(switch="down", why="a new disk")}
+        self.start(pool)
+        self.pass_by(2.0)
+        self.scene.reports = {A: Report(switch="up")}
+        self.pass_by(2.0)
+        self.scene.reports = {A: Report(share=0.0, why="too hot")}
+        self.pass_by(2.0)
+        said = ["down: a new disk", "up: says its check", "drain: too hot"]
+        self.assertEqual(self.heard.news, [f"{A} switched: {each}" for each in said])
+
     def test_tally(self) -> None:
         """All checks of a server, together."""
         pool = self.pool(self.own("one ", interval=1.0), self.own("two ", interval=2.0), count=1)
