@@ -6,6 +6,7 @@ in capitals or not, and everything behind `#` is for people, in the log.
 - `75%`: its share of the weight that it has in the configuration.
 - `up`: it is healthy; `ready`: it serves, `drain`: only those that belong to it, `maint`: nobody.
 - `down`, `fail`, `stopped`: it is unhealthy, and why.
+- `maxconn:30`: passed over, for `max_conns` is what the configuration says.
 
 What is not said stays as it was.  An agent that is not there, or says what nobody understands, is a check that fails.
 """
@@ -29,6 +30,7 @@ _END = re.compile(rb"[\r\n]")
 _MOST = 25_600
 _PERCENTAGE = re.compile(r"\d{1,6}%", re.ASCII)
 _SWITCHES: Mapping[str, Switch] = {"ready": "up", "drain": "drain", "maint": "down"}
+_PASSED_OVER = re.compile(r"up|maxconn:\d{1,9}%?", re.ASCII)
 _DOWN = frozenset({"down", "fail", "stopped"})
 
 
@@ -66,7 +68,7 @@ def read_line(line: str) -> Report:
             switch = _SWITCHES[word]
         elif _PERCENTAGE.fullmatch(word):
             share = min(int(word[:-1]), _MOST) / 100
-        elif word != "up":
+        elif not _PASSED_OVER.fullmatch(word):
             raise Unhealthy(f"its agent says nothing that is known: {line[:60]!r}")
     if not words:
         raise Unhealthy("its agent says nothing")

@@ -33,6 +33,16 @@ class LineTests(SynchronousTestCase):
         for line, report in table.items():
             self.assertEqual(read_line(line), report, line)
 
+    def test_passed_over(self):
+        """How many connections it can stand is known from the configuration alone; the other words count."""
+        table = {
+            "maxconn:30": Report(),
+            "up MaxConn:30": Report(),
+            "maxconn:50%,drain\t10%": Report(share=0.1, switch="drain"),
+        }
+        for line, report in table.items():
+            self.assertEqual(read_line(line), report, line)
+
     def test_unhealthy(self):
         """The server is not, or the agent is not to be understood; why is said."""
         table = {
@@ -43,8 +53,8 @@ class LineTests(SynchronousTestCase):
             " , #up": "its agent says nothing",
             "-5%": "its agent says nothing that is known: '-5%'",
             "5 %": "its agent says nothing that is known: '5 %'",
-            "up maxconn:30": "its agent says nothing that is known: 'up maxconn:30'",
-            "stopped # for good": "its agent says stopped: for good",
+            "up maxconn:many": "its agent says nothing that is known: 'up maxconn:many'",
+            "maxconn:30 stopped # for good": "its agent says stopped: for good",
             "HTTP/1.1 400 Bad Request": "its agent says nothing that is known: 'HTTP/1.1 400 Bad Request'",
             "x" * 100: f"its agent says nothing that is known: '{'x' * 60}'",
         }
