@@ -110,9 +110,18 @@ class _Connecting:
 
     def __init__(self, server: Server, reactor: Any, tls: ClientTLS | None) -> None:
         self.connected: Deferred[Conversation] = Deferred(self._stop)
-        self.build: Callable[[], ServerSide] = Conversation
+        self._is_there = False
         self._dial = Dial(self, server, reactor, tls)
         self._dial.start()
+
+    @property
+    def greets(self) -> bool:
+        """Whether there is a connection, over which TLS is not spoken yet."""
+        return self._is_there and not self.connected.called
+
+    def build(self) -> ServerSide:
+        self._is_there = True
+        return Conversation()
 
     def reached(self, protocol: ServerSide) -> None:
         assert isinstance(protocol, Conversation)
@@ -159,6 +168,8 @@ class Target:
         #: Asked to close when the last check was over.
         self._closing: list[Conversation] = []
         self._kept: Conversation | None = None
+        #: The last one that was asked for.
+        self._connecting: _Connecting | None = None
 
     def connect(self, encrypted: bool = True) -> Deferred[Conversation]:
         """A new connection; fails with `pylb.proxy.dial.UpstreamError`.
@@ -166,7 +177,8 @@ class Target:
         It is `encrypted` if the pool's are, and nobody wants it plain.
         """
         tls = self._tls if encrypted else None
-        return _Connecting(self._server, self._streams, tls).connected.addCallback(self._opened)
+        self._connecting = _Connecting(self._server, self._streams, tls)
+        return self._connecting.connected.addCallback(self._opened)
 
     def datagrams(self) -> Datagrams:
         """A UDP socket towards the server.  Raises OSError, and `Unhealthy` if the server has no port."""
@@ -175,9 +187,12 @@ class Target:
         return self._opened(Datagrams(self.address, self._streams))
 
     def heard(self) -> str:
-        """The beginning of what this check has been told so far, fit for a log; empty if that is nothing."""
+        """What this check has been told so far, in words for a log."""
         received = b"".join(it.received for it in self._open)
-        return _shown(received) if received else ""
+        if received:
+            return f"nothing but {_shown(received)}"
+        greets = self._connecting is not None and self._connecting.greets
+        return "no TLS handshake" if greets else "no answer"
 
     def keep(self, conversation: Conversation) -> None:
         """Leave it open for the next check, if that may be.  What has come is forgotten."""
@@ -198,6 +213,7 @@ class Target:
         """The check is over.  What has not closed when the next one is over is aborted."""
         for conversation in self._closing:
             conversation.abort()
+        self._connecting = None
         opened, self._open = self._open, []
         for it in opened:
             it.close()

@@ -222,8 +222,7 @@ class Watch:
         self._rota.due(self)
 
     def _too_late(self) -> None:
-        heard = self.target.heard()
-        self._late = f"{f'nothing but {heard}' if heard else 'no answer'} within {self.spec.timeout:g} s"
+        self._late = f"{self.target.heard()} within {self.spec.timeout:g} s"
         # One that catches this, and waits for something else, is late again.
         self._deadline.set(self.spec.timeout)
         if self._running is not None:

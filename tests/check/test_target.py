@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from pylb.check.interface import Unhealthy
 from pylb.check.target import Target
-from pylb.model import InetAddress, UnixAddress
+from pylb.model import InetAddress, UnixAddress, UpstreamTLS
 from pylb.proxy.dial import UpstreamError
+from pylb.proxy.tls import ClientTLS
 from tests.backends import dead_address, until
 from tests.check.asking import Asking, greets, says
 
@@ -104,16 +105,16 @@ class OpenTests(Asking):
         """What the server says can be quoted while the check lasts, if it is not too long."""
         target = self.target(self.tcp(greets(b"-NO\r\n")))
         conversation = await target.connect()
-        self.assertEqual(target.heard(), "")
+        self.assertEqual(target.heard(), "no answer")
         await until(lambda: conversation.received)
-        self.assertEqual(target.heard(), r'"-NO\r\n"')
+        self.assertEqual(target.heard(), r'nothing but "-NO\r\n"')
         conversation.received = bytes(61)
-        self.assertEqual(target.heard(), '"' + 60 * r"\x00" + '..."')
+        self.assertEqual(target.heard(), 'nothing but "' + 60 * r"\x00" + '..."')
         target.keep(conversation)
         self.assertIs(target.kept(), conversation)
-        self.assertEqual(target.heard(), "")
+        self.assertEqual(target.heard(), "no answer")
         target.close()
-        self.assertEqual(target.heard(), "")
+        self.assertEqual(target.heard(), "no answer")
 
     async def test_heard_datagram(self):
         """Of datagrams the last one."""
@@ -121,7 +122,17 @@ class OpenTests(Asking):
         datagrams = target.datagrams()
         datagrams.send(b"?")
         await until(lambda: datagrams.received == b"b")
-        self.assertEqual(target.heard(), '"b"')
+        self.assertEqual(target.heard(), 'nothing but "b"')
+
+    async def test_heard_no_tls(self):
+        """That a server takes connections and does not speak TLS is said, once it has taken one."""
+        target = self.target(self.tcp(), ClientTLS(UpstreamTLS()))
+        connecting = target.connect()
+        connecting.addErrback(lambda failure: failure.trap(CancelledError))
+        self.assertEqual(target.heard(), "no answer")
+        await until(lambda: self.server.peers and self.server.peers[0].heard)
+        self.assertEqual(target.heard(), "no TLS handshake")
+        connecting.cancel()
 
     async def test_left(self):
         """Also what was kept, when there is no further check."""

@@ -238,7 +238,7 @@ class RhythmTests(WatchTestCase):
     def test_something_else(self) -> None:
         """One that answers, but not what is waited for, is quoted."""
         watch = self.watch(timeout=2.0)
-        watch.target.heard = lambda: '"-NOAUTH"'  # type: ignore[method-assign]
+        watch.target.heard = lambda: 'nothing but "-NOAUTH"'  # type: ignore[method-assign]
         self.clock.advance(2.0)
         self.assertEqual(self.told, ['nothing but "-NOAUTH" within 2 s'])
 
