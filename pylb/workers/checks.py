@@ -76,3 +76,6 @@ class Checks(Fortunes):
     def server_changed(self, pool: Members, server: Server, change: Change, reason: str) -> None:
         super().server_changed(pool, server, change, reason)
         self._tell(finding(pool, server))
+
+    def panic_changed(self, pool: Members, panics: bool, reason: str) -> None:
+        """Nobody uses these pools; each worker says it of its own."""

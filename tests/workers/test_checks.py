@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet import reactor
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
@@ -47,6 +49,19 @@ class ChecksTests(Checked):
         news = Finding("p", str(dead), "unhealthy", "up", 1.0)
         self.assertEqual((self.told, len([log for log in logs if "is unhealthy" in formatEvent(log)])), ([news], 1))
         self.assertEqual(checks.known(), (Finding("p", str(where), "passed", "up", 1.0), news))
+
+    async def test_panic(self) -> None:
+        """That few are well is for those to say who serve: pools that serve nobody do not speak of it."""
+        config = self.config(dead_address(self), dead_address(self))
+        config.pools["p"] = replace(config.pools["p"], panic_threshold=50)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        self.addCleanup(checks.stop)
+        with capturedLogs() as logs:
+            checks.start()
+            await until(lambda: len(self.told) == 2)
+        [pool] = checks._pools.by_name.values()
+        self.assertTrue(pool._tier_of[pool.servers[0]].panics)
+        self.assertEqual({formatEvent(log).rpartition(" is ")[2].partition(":")[0] for log in logs}, {"unhealthy"})
 
     async def test_mandatory(self) -> None:
         """What is not known yet is said to be so."""
