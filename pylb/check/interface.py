@@ -43,5 +43,5 @@ class IHealthCheck(Interface):
         """Ask the server once; a coroutine.
 
         Raises `Unhealthy` when it cannot serve; any other exception counts as that, too.  Whatever was opened with the
-        target is closed afterwards.  When it takes too long the coroutine is cancelled where it waits.
+        target is closed afterwards.  When it takes too long it has failed, and the coroutine is cancelled where it waits.
         """

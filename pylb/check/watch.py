@@ -3,6 +3,8 @@
 - `fails` failures in a row and it calls the server unhealthy, `passes` in a row and healthy again.  The first answer to a
   mandatory check decides alone.
 - It keeps its rhythm, from start to start, but none begins before the last is over.
+- One that takes too long has failed, whether it can be given up or not.  As long as it goes on it fails again and again,
+  and what it finds out in the end counts no more.
 - That pylb itself has no descriptor or no port left says nothing of the server: it is as if nobody had asked.
 """
 
@@ -66,7 +68,7 @@ class Watch:
         "_check",
         "_deadline",
         "_deadlines",
-        "_late",
+        "_given_up",
         "_next",
         "_random",
         "_rota",
@@ -107,7 +109,8 @@ class Watch:
         self._random = random
         self._running: Deferred[None] | None = None
         self._started = self._next = 0.0
-        self._late = ""
+        #: Whether the check that is under way has failed for its time.
+        self._given_up = False
         self._stopped = False
         self._deadline = Deadline(deadlines, self._due)
 
@@ -128,9 +131,8 @@ class Watch:
     def run(self) -> None:
         """Check now."""
         self._started = self._deadlines.clock()
-        self._late = ""
-        self._deadline.expired = self._too_late
-        self._deadline.set(self.spec.timeout)
+        self._given_up = False
+        self._wait()
         running = Deferred.fromCoroutine(self._ask())
         self._running = None if running.called else running
 
@@ -155,7 +157,9 @@ class Watch:
 
     def _answered(self, report: Report | None, error: Exception | None) -> None:
         self._running = None
-        if error is None:
+        if self._given_up:
+            report = None
+        elif error is None:
             self._passed()
         elif not _is_ours(error):
             self._failed(self._explain(error))
@@ -192,8 +196,6 @@ class Watch:
         self._rota.concluded(self)
 
     def _explain(self, error: Exception) -> str:
-        if self._late:
-            return self._late
         if isinstance(error, Unhealthy | UpstreamError):
             return str(error)
         if isinstance(error, OSError):
@@ -221,10 +223,15 @@ class Watch:
     def _due(self) -> None:
         self._rota.due(self)
 
-    def _too_late(self) -> None:
-        self._late = f"{self.target.heard()} within {self.spec.timeout:g} s"
-        # One that catches this, and waits for something else, is late again.
+    def _wait(self) -> None:
+        """Wait for its answer until the timeout is over."""
+        self._deadline.expired = self._too_late
         self._deadline.set(self.spec.timeout)
+
+    def _too_late(self) -> None:
+        self._wait()
+        self._given_up = True
+        self._failed(f"{self.target.heard()} within {self.spec.timeout:g} s")
         if self._running is not None:
             self._running.cancel()
 

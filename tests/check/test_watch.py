@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Awaitable
 from typing import Any
@@ -251,22 +252,69 @@ class RhythmTests(WatchTestCase):
             self.clock.advance(3.1)
         self.assertEqual((self.check.given_up, self.told), (0, []))
 
-    def test_stubborn(self) -> None:
-        """A check of somebody's own that will not be given up is given up again."""
-        given_up = []
+
+class StubbornTests(WatchTestCase):
+    """Checks of somebody's own that will not be given up."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.answer: Deferred[None] = Deferred()
+        self.tries: list[float] = []
+
+    async def stubborn(self, target: Target) -> None:
+        """Try again whatever happens, as people write it."""
+        while True:
+            self.tries.append(round(self.clock.seconds()))
+            self.answer = Deferred()
+            try:
+                return await self.answer
+            except Exception:
+                pass
+
+    def watch(self, spec: HealthCheck | None = None, **asked: Any) -> Watch:
+        self.check.check = self.stubborn  # type: ignore[method-assign, assignment]
+        return super().watch(spec, timeout=2.0, **asked)
+
+    def test_in_time(self) -> None:
+        """They have failed at the timeout, and at each further one; they are given up each time, and asked once."""
+        watch = self.watch(interval=1.0, fails=3)
+        self.clock.pump([2.0, 2.0])
+        self.assertEqual((self.tries, watch.tally, self.told), ([0, 2, 4], Tally(2, 2, 0, False), []))
+        self.clock.advance(2.0)
+        self.assertEqual(self.told, ["no answer within 2 s"])
+
+    def test_late(self) -> None:
+        """What one finds out at last is nobody's; the next one begins then, at once as it is due, and counts."""
+        watch = self.watch(interval=1.0)
+        self.clock.pump([2.1, 0.9])
+        self.answer.callback(None)
+        self.assertEqual((watch.healthy, watch.tally.checks, self.told), (False, 1, ["no answer within 2 s"]))
+        self.clock.advance(0.01)
+        self.assertEqual(self.tries, [0, 2, 3])
+        self.answer.callback(None)
+        self.assertEqual((watch.healthy, watch.tally), (True, Tally(2, 1, 1, True)))
+
+    def test_consent(self) -> None:
+        """One that takes to be given up for an answer has failed."""
 
         async def check(target: Target) -> None:
-            for _ in range(2):
-                try:
-                    await Deferred()
-                except CancelledError:
-                    given_up.append(self.clock.seconds())
-            raise BAD
+            with contextlib.suppress(CancelledError):
+                await Deferred()
 
-        self.check.check = check  # type: ignore[method-assign]
-        self.watch(timeout=2.0, interval=60.0)
-        self.clock.pump([2.0, 2.0])
-        self.assertEqual((len(given_up), self.told), (2, ["no answer within 2 s"]))
+        self.stubborn = check  # type: ignore[method-assign]
+        watch = self.watch(interval=10.0)
+        self.clock.advance(2.0)
+        self.assertEqual((watch.tally, self.told), (Tally(1, 1, 1, False), ["no answer within 2 s"]))
+        self.clock.advance(8.0)
+        self.clock.advance(2.0)
+        self.assertEqual(watch.tally, Tally(2, 2, 1, False))
+
+    def test_stop(self) -> None:
+        """They are given up at the end, too, and are nobody's then."""
+        watch = self.watch()
+        watch.stop()
+        self.clock.advance(10.0)
+        self.assertEqual((self.tries, watch.tally), ([0, 0], Tally()))
 
 
 class StopTests(WatchTestCase):
