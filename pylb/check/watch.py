@@ -5,6 +5,7 @@
 - It keeps its rhythm, from start to start, but none begins before the last is over.
 - One that takes too long has failed, whether it can be given up or not.  As long as it goes on it fails again and again,
   and what it finds out in the end counts no more.
+- That a deadline comes late says that pylb was stopped, and nothing of the server: it has its time once more.
 - That pylb itself has no descriptor or no port left says nothing of the server: it is as if nobody had asked.
 """
 
@@ -29,6 +30,8 @@ __all__ = ["Rota", "Tally", "Watch"]
 _AT_ONCE = 1e-6
 #: Seconds between two times at which checks begin.
 _MOMENT = 0.05
+#: Seconds: a deadline that comes so late was missed by pylb itself; what came meanwhile has not been read yet.
+_LATE = 0.2
 
 _log = Logger()
 
@@ -68,6 +71,8 @@ class Watch:
         "_check",
         "_deadline",
         "_deadlines",
+        "_ends",
+        "_excused",
         "_given_up",
         "_next",
         "_random",
@@ -108,9 +113,9 @@ class Watch:
         self._deadlines = deadlines
         self._random = random
         self._running: Deferred[None] | None = None
-        self._started = self._next = 0.0
-        #: Whether the check that is under way has failed for its time.
-        self._given_up = False
+        self._started = self._next = self._ends = 0.0
+        #: Whether the check that is under way has had its time twice, and whether it has failed for its time.
+        self._excused = self._given_up = False
         self._stopped = False
         self._deadline = Deadline(deadlines, self._due)
 
@@ -131,7 +136,7 @@ class Watch:
     def run(self) -> None:
         """Check now."""
         self._started = self._deadlines.clock()
-        self._given_up = False
+        self._excused = self._given_up = False
         self._wait()
         running = Deferred.fromCoroutine(self._ask())
         self._running = None if running.called else running
@@ -227,9 +232,14 @@ class Watch:
         """Wait for its answer until the timeout is over."""
         self._deadline.expired = self._too_late
         self._deadline.set(self.spec.timeout)
+        self._ends = self._deadlines.clock() + self.spec.timeout
 
     def _too_late(self) -> None:
+        was_stopped = self._deadlines.clock() - self._ends > _LATE
         self._wait()
+        if was_stopped and not self._excused:
+            self._excused = True
+            return
         self._given_up = True
         self._failed(f"{self.target.heard()} within {self.spec.timeout:g} s")
         if self._running is not None:

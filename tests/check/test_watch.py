@@ -252,6 +252,28 @@ class RhythmTests(WatchTestCase):
             self.clock.advance(3.1)
         self.assertEqual((self.check.given_up, self.told), (0, []))
 
+    def test_stopped(self) -> None:
+        """When pylb itself was stopped beyond the timeout, the server has its time once more, and no oftener."""
+        watch = self.watch(interval=60.0, timeout=2.0)
+        self.clock.advance(4.5)
+        self.assertEqual((self.check.given_up, self.told), (0, []))
+        self.clock.advance(1.5)
+        self.check.say(None)
+        self.assertEqual(watch.tally, Tally(1, 0, 0, True))
+        self.clock.advance(60.0)
+        for told in ([], ["no answer within 2 s"]):
+            self.clock.advance(4.5)
+            self.assertEqual(self.told, told)
+
+    def test_stopped_twice(self) -> None:
+        """What was said of one check says nothing of the next one."""
+        self.watch(interval=60.0, timeout=2.0)
+        for _ in range(2):
+            self.clock.advance(4.5)
+            self.check.say(None)
+            self.clock.advance(60.0)
+        self.assertEqual((len(self.check.asked), self.told), (3, []))
+
 
 class StubbornTests(WatchTestCase):
     """Checks of somebody's own that will not be given up."""
