@@ -150,17 +150,19 @@ class Watch:
         self.target.leave()
 
     async def _ask(self) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         report: Report | None = None
         try:
             report = await self._check.check(self.target)
-        except Exception as problem:
+        except GeneratorExit:  # Nobody runs it any more.
+            raise
+        except BaseException as problem:  # Somebody's own check may well call sys.exit().
             error = problem
         self.target.close()
         if not self._stopped:
             self._answered(report, error)
 
-    def _answered(self, report: Report | None, error: Exception | None) -> None:
+    def _answered(self, report: Report | None, error: BaseException | None) -> None:
         self._running = None
         if self._given_up:
             report = None
@@ -200,7 +202,7 @@ class Watch:
             self.tally = self.tally._replace(unhealthy=self.tally.unhealthy + 1)
         self._rota.concluded(self)
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: BaseException) -> str:
         if isinstance(error, Unhealthy | UpstreamError):
             return str(error)
         if isinstance(error, OSError):
@@ -246,6 +248,6 @@ class Watch:
             self._running.cancel()
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_ours(error: BaseException) -> bool:
     """Whether it is pylb that has no descriptor, or no port, left."""
     return error.ours if isinstance(error, UpstreamError) else isinstance(error, OSError) and error.errno in OWN_FAULTS

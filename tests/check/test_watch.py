@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 from collections.abc import Awaitable
 from typing import Any
 
@@ -165,6 +166,33 @@ class VerdictTests(WatchTestCase):
         self.assertEqual(self.told, ["connection was refused"])
         self.assertEqual(told, ["Network is unreachable", "ZeroDivisionError: by 0", "ZeroDivisionError: by 0"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_ends_the_program(self) -> None:
+        """A check that would end the program breaks like any other: told once, and checking goes on."""
+        for error in (SystemExit("no file"), KeyboardInterrupt()):
+
+            async def check(target: Target, error: BaseException = error) -> None:
+                raise error
+
+            self.told.clear()
+            self.check.check = check  # type: ignore[method-assign, assignment]
+            watch = self.watch()
+            self.clock.advance(5.0)
+            self.assertEqual((watch.tally, self.told), (Tally(2, 2, 1, False), [f"{type(error).__name__}: {error}"]))
+            self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
+            watch.stop()
+
+    def test_forgotten(self) -> None:
+        """A check that waits for what nobody knows any more has no verdict, and harms nobody."""
+
+        async def check(target: Target) -> None:
+            await Deferred()
+
+        self.check.check = check  # type: ignore[method-assign]
+        watch = self.watch()
+        watch._running = None
+        gc.collect()
+        self.assertEqual((watch.tally, self.told, self.flushLoggedErrors()), (Tally(), [], []))
 
     def test_own_faults(self) -> None:
         """That pylb has no descriptor or port left says nothing of the server: it is as if nobody had asked."""
