@@ -2,18 +2,23 @@
 
 It is run without a shell, with nothing to read, and its exit status decides: 0 is good.  The first line that it writes, of
 errors rather than of others, is the reason in the log.  It learns whom to ask from PYLB_SERVER (the name in the
-configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothing).  One that takes too long is killed; what
-it has started itself is not waited for.
+configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothing).
+
+One that takes too long is killed, with all that it has started, but for what has left its process group.  To have a group of
+its own it is started by setsid(1), for Twisted cannot do that; where there is none it alone is killed.  What is left behind by
+a program that ends by itself is not waited for, and goes on.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,7 +39,8 @@ class ProgramProbe:
     """Runs a program."""
 
     def __init__(self, spec: ExecCheck) -> None:
-        self._command = spec.command
+        apart = shutil.which("setsid")
+        self._command = spec.command if apart is None else (apart, *spec.command)
 
     async def check(self, target: Target) -> None:
         run = _Run()
@@ -86,9 +92,16 @@ class _Run(ProcessProtocol):
 
     def _kill(self) -> None:
         self._waited_for = False
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
+        if self.transport.pid is not None:  # Else it has ended.
+            _kill(self.transport.pid)
         self.transport.loseConnection()
+
+
+def _kill(pid: int) -> None:
+    """Kill the group that a process leads, if it does by now, and itself."""
+    for kill in os.killpg, os.kill:
+        with suppress(OSError):
+            kill(pid, signal.SIGKILL)
 
 
 def _how(reason: Failure) -> ProcessDone | ProcessTerminated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,6 +81,30 @@ class ProgramTests(Asking):
         self.assertTrue(runs(pid))
         asked.cancel()
         await until(lambda: not Path(f"/proc/{pid}").exists())
+
+    async def test_hangs_with_others(self):
+        """What it waits for itself is killed with it."""
+        other = await self.give_up_who_waits()
+        await until(lambda: not runs(other))
+
+    async def test_hangs_without_setsid(self):
+        """Where no program can be started with a process group of its own, it is killed all the same."""
+        self.patch(shutil, "which", lambda name: None)
+        other = await self.give_up_who_waits()
+        self.assertTrue(runs(other))
+        os.kill(other, 9)
+
+    async def give_up_who_waits(self) -> int:
+        """Have a program killed that waits for another one, which is returned."""
+        path = Path(self.mktemp()).absolute()
+        script = f"sleep 60 & echo $$ $! > {path}.new; mv {path}.new {path}; wait"
+        asked = self.ask_in_background(ExecCheck(command=("sh", "-c", script)))
+        await until(path.exists)
+        pid, other = map(int, path.read_text().split())
+        self.assertTrue(runs(pid) and runs(other))
+        asked.cancel()
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+        return other
 
     def ask_in_background(self, spec: ExecCheck) -> Deferred[None]:
         asked = Deferred.fromCoroutine(self.verdict(spec, WHERE))
