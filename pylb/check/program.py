@@ -4,9 +4,9 @@ It is run without a shell, with nothing to read, and its exit status decides: 0 
 errors rather than of others, is the reason in the log.  It learns whom to ask from PYLB_SERVER (the name in the
 configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothing).
 
-One that takes too long is killed, with all that it has started, but for what has left its process group.  To have a group of
-its own it is started by setsid(1), for Twisted cannot do that; where there is none it alone is killed.  What is left behind by
-a program that ends by itself is not waited for, and goes on.
+One that takes too long, or writes more than 320 KiB, is killed, with all that it has started, but for what has left its process
+group.  To have a group of its own it is started by setsid(1), for Twisted cannot do that; where there is none it alone is
+killed.  What is left behind by a program that ends by itself is not waited for, and goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pylb.check.interface import IHealthCheck, Unhealthy
-from pylb.check.target import Target
+from pylb.check.target import LONGEST, Target
 from pylb.model import ExecCheck, InetAddress
 
 __all__ = ["ProgramProbe"]
@@ -54,9 +54,11 @@ class _Run(ProcessProtocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.ended: Deferred[None] = Deferred(lambda _: self._kill())
+        self.ended: Deferred[None] = Deferred(lambda _: self._give_up())
         #: By descriptor.
         self._said = {_STDOUT: b"", _STDERR: b""}
+        #: Bytes, of both.
+        self._written = 0
         self._waited_for = True
 
     def connectionMade(self) -> None:
@@ -65,6 +67,10 @@ class _Run(ProcessProtocol):
     def childDataReceived(self, descriptor: int, data: bytes) -> None:
         said = self._said[descriptor]
         self._said[descriptor] = said + data[: _KEPT - len(said)]
+        self._written += len(data)
+        if self._written > LONGEST:
+            self._end()
+            self._over(Unhealthy(f"writes more than {LONGEST // 1024} KiB"))
 
     def processExited(self, reason: Failure) -> None:
         if _how(reason).exitCode == 0:
@@ -90,11 +96,14 @@ class _Run(ProcessProtocol):
         how = f"ended by signal {end.signal}" if end.exitCode is None else f"exit status {end.exitCode}"
         return f"{how}{f': {first}' if first else ''}"
 
-    def _kill(self) -> None:
+    def _give_up(self) -> None:
         self._waited_for = False
+        self._end()
+        self.transport.loseConnection()
+
+    def _end(self) -> None:
         if self.transport.pid is not None:  # Else it has ended.
             _kill(self.transport.pid)
-        self.transport.loseConnection()
 
 
 def _kill(pid: int) -> None:

@@ -61,9 +61,18 @@ class ProgramTests(Asking):
         self.assertIsNone(await self.verdict(ExecCheck(command=("cat",)), WHERE))
 
     async def test_writes_much(self):
-        """A megabyte neither stops it nor is kept."""
-        code = "import sys; sys.stdout.write('x' * 1000000); sys.stderr.write('y' * 1000000); sys.exit(3)"
+        """More than a pipe holds neither stops it nor is kept."""
+        code = "import sys; sys.stdout.write('x' * 160000); sys.stderr.write('y' * 160000); sys.exit(3)"
         self.assertEqual(await self.verdict(python(code), WHERE), f"exit status 3: {'y' * 200}")
+
+    async def test_writes_for_ever(self):
+        """One that does not stop is not listened to until it is late: it is killed, with all that it has started."""
+        path = Path(self.mktemp()).absolute()
+        for where in ("", " >&2"):
+            spec = ExecCheck(command=("sh", "-c", f"yes{where} & echo $! > {path}; wait"))
+            self.assertEqual(await self.verdict(spec, WHERE), "writes more than 320 KiB")
+            pid = int(path.read_text())
+            await until(lambda pid=pid: not runs(pid))
 
     async def test_hangs(self):
         """One that takes too long is killed, though it minds no other signal."""
