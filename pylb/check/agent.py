@@ -19,15 +19,13 @@ from collections.abc import Mapping
 from zope.interface import implementer
 
 from pylb.balance.server import Switch
-from pylb.check.interface import IHealthCheck, Report, Unhealthy
+from pylb.check.interface import MOST_SHARE, IHealthCheck, Report, Unhealthy
 from pylb.check.target import Target
 from pylb.model import AgentCheck
 
 __all__ = ["AgentProbe", "read_line"]
 
 _END = re.compile(rb"[\r\n]")
-#: Per cent.
-_MOST = 25_600
 _PERCENTAGE = re.compile(r"\d{1,6}%", re.ASCII)
 _SWITCHES: Mapping[str, Switch] = {"ready": "up", "drain": "drain", "maint": "down"}
 _PASSED_OVER = re.compile(r"up|maxconn:\d{1,9}%?", re.ASCII)
@@ -67,7 +65,7 @@ def read_line(line: str) -> Report:
         if word in _SWITCHES:
             switch = _SWITCHES[word]
         elif _PERCENTAGE.fullmatch(word):
-            share = min(int(word[:-1]), _MOST) / 100
+            share = min(int(word[:-1]) / 100, MOST_SHARE)
         elif not _PASSED_OVER.fullmatch(word):
             raise Unhealthy(f"its agent says nothing that is known: {line[:60]!r}")
     if not words:

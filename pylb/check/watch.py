@@ -153,7 +153,7 @@ class Watch:
         error: BaseException | None = None
         report: Report | None = None
         try:
-            report = await self._check.check(self.target)
+            report = _known(await self._check.check(self.target))
         except GeneratorExit:  # Nobody runs it any more.
             raise
         except BaseException as problem:  # Somebody's own check may well call sys.exit().
@@ -246,6 +246,13 @@ class Watch:
         self._failed(f"{self.target.heard()} within {self.spec.timeout:g} s")
         if self._running is not None:
             self._running.cancel()
+
+
+def _known(report: object) -> Report | None:
+    """What a check has returned, which may be somebody's own."""
+    if report is None or isinstance(report, Report):
+        return report
+    raise TypeError(f"check() returned {report!r}, it may return None or a Report")
 
 
 def _is_ours(error: BaseException) -> bool:

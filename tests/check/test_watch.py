@@ -182,6 +182,22 @@ class VerdictTests(WatchTestCase):
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
             watch.stop()
 
+    def test_returned(self) -> None:
+        """A check that returns what it may not is broken, which is told once, and checking goes on."""
+        for value in (5, False, "up", {"share": 1.0}):
+
+            async def check(target: Target, value: Any = value) -> Any:
+                return value
+
+            self.told.clear()
+            self.check.check = check  # type: ignore[method-assign]
+            watch = self.watch()
+            self.clock.advance(5.0)
+            words = f"TypeError: check() returned {value!r}, it may return None or a Report"
+            self.assertEqual((watch.tally, self.told), (Tally(2, 2, 1, False), [words]))
+            self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+            watch.stop()
+
     def test_forgotten(self) -> None:
         """A check that waits for what nobody knows any more has no verdict, and harms nobody."""
 
