@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "quoted", "quoted_path"]
+__all__ = ["did_you_mean", "one_line", "quoted", "quoted_path"]
 
 _LONGEST_QUOTE = 60
+_LONGEST_LINE = 300
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -29,3 +30,13 @@ def quoted(value: object) -> str:
 def quoted_path(path: str) -> str:
     """A file's name as a message shows it: whole, however long, so that it can be found."""
     return json.dumps(path, ensure_ascii=not path.isprintable())
+
+
+def one_line(text: str) -> str:
+    """What somebody else says, as a log shows it: on one line, printable, not too long."""
+    text = text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + "..."
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pylb.words import did_you_mean, quoted, quoted_path
+from pylb.words import did_you_mean, one_line, quoted, quoted_path
 
 
 class Words(SynchronousTestCase):
@@ -18,3 +18,9 @@ class Words(SynchronousTestCase):
         self.assertEqual('"\u00e9"', quoted("\u00e9"))
         self.assertEqual('"' + "x" * 60 + '..."', quoted("x" * 61))
         self.assertEqual('"/' + "x" * 200 + '"', quoted_path("/" + "x" * 200))
+
+    def test_others(self) -> None:
+        """What somebody else says stays readable, but is one line that nothing can be hidden in."""
+        self.assertEqual('caf\u00e9 "10 %" \\ \u65e5\u672c', one_line('caf\u00e9 "10 %" \\ \u65e5\u672c'))
+        self.assertEqual("a\\r\\nb\\x1b[2J\\x00\\u2028\\u202e\\udc80", one_line("a\r\nb\x1b[2J\0\u2028\u202e\udc80"))
+        self.assertEqual(["x" * 300, "x" * 300 + "..."], [one_line("x" * length) for length in (300, 301)])

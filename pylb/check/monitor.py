@@ -26,6 +26,7 @@ from pylb.check.watch import Tally, Watch
 from pylb.model import GrpcCheck, HealthCheck
 from pylb.proxy.deadline import Deadlines
 from pylb.proxy.tls import ClientTLS
+from pylb.words import one_line
 
 __all__ = ["Monitor"]
 
@@ -184,7 +185,7 @@ class Monitor:
 
     def reported(self, watch: Watch, report: Report) -> None:
         pool, server = self._owners[watch]
-        why = report.why or "says its check"
+        why = one_line(report.why) or "says its check"
         if report.switch is not None:
             pool.switch(server, report.switch, why)
         if report.share is not None:

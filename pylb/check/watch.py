@@ -23,6 +23,7 @@ from pylb.check.target import Target
 from pylb.model import HealthCheck
 from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import OWN_FAULTS, UpstreamError
+from pylb.words import one_line
 
 __all__ = ["Rota", "Tally", "Watch"]
 
@@ -204,10 +205,10 @@ class Watch:
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, Unhealthy | UpstreamError):
-            return str(error)
+            return one_line(str(error))
         if isinstance(error, OSError):
-            return error.strerror or str(error)
-        text = f"{type(error).__name__}: {error}"
+            return one_line(error.strerror or str(error))
+        text = one_line(f"{type(error).__name__}: {error}")
         if text != self.reason:
             _log.failure("a check of {server} breaks", Failure(error), server=self.target.name)
         return text

@@ -281,14 +281,14 @@ class VerdictTests(MonitorTestCase):
     def test_why_reported(self) -> None:
         """What they say for people is news; if that is nothing, that they said so."""
         pool = self.pool(self.own(interval=1.0), count=1)
-        self.scene.reports = {A: Report(switch="down", why="a new disk")}
+        self.scene.reports = {A: Report(switch="down", why="a new\ndisk")}
         self.start(pool)
         self.pass_by(2.0)
         self.scene.reports = {A: Report(switch="up")}
         self.pass_by(2.0)
         self.scene.reports = {A: Report(share=0.0, why="too hot")}
         self.pass_by(2.0)
-        said = ["down: a new disk", "up: says its check", "drain: too hot"]
+        said = ["down: a new\\ndisk", "up: says its check", "drain: too hot"]
         self.assertEqual(self.heard.news, [f"{A} switched: {each}" for each in said])
 
     def test_tally(self) -> None:

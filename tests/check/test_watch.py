@@ -182,6 +182,18 @@ class VerdictTests(WatchTestCase):
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
             watch.stop()
 
+    def test_strange_reasons(self) -> None:
+        """What a server, a program or a class says is one line in the log, and not a long one."""
+        self.watch()
+        self.check.say(Unhealthy("one\n2026-11-24 two \x1b[2J" + 5000 * "x"))
+        reasons = [self.subject.reason]
+        for error in (UpstreamError("a\rb"), OSError("c\0d"), ZeroDivisionError("e\nf")):
+            self.rounds(error)
+            reasons.append(self.subject.reason)
+        self.assertTrue(reasons[0].startswith("one\\n2026-11-24 two \\x1b[2Jxxx"), reasons[0])
+        self.assertLess(len(reasons[0]), 400)
+        self.assertEqual(reasons[1:], ["a\\rb", "c\\x00d", "ZeroDivisionError: e\\nf"])
+
     def test_returned(self) -> None:
         """A check that returns what it may not is broken, which is told once, and checking goes on."""
         for value in (5, False, "up", {"share": 1.0}):
