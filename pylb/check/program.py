@@ -4,9 +4,9 @@ It is run without a shell, with nothing to read, and its exit status decides: 0 
 errors rather than of others, is the reason in the log.  It learns whom to ask from PYLB_SERVER (the name in the
 configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothing).
 
-One that takes too long, or writes more than 320 KiB, is killed, with all that it has started, but for what has left its process
-group.  To have a group of its own it is started by setsid(1), for Twisted cannot do that; where there is none it alone is
-killed.  What is left behind by a program that ends by itself is not waited for, and goes on.
+One that takes too long, or writes more than 320 KiB, is killed, with all that it has started, but for what has left its
+process group.  To have a group of its own it is started by setsid(1), for Twisted cannot do that; where there is none it is
+killed alone.  What is left behind by a program that ends by itself is not waited for, and goes on.
 """
 
 from __future__ import annotations
