@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
 
 import click
 
@@ -10,8 +12,8 @@ from pylb import __version__
 from pylb.config.machine import lacks
 from pylb.config.mistakes import ConfigError, Path
 from pylb.config.sources import Sources
-from pylb.model import Config, HttpListener, InetAddress, Listener
-from pylb.words import quoted
+from pylb.model import Config, HttpListener, InetAddress, Listener, OwnCheck, PoolSpec
+from pylb.words import one_line, quoted
 
 __all__ = ["main"]
 
@@ -35,6 +37,7 @@ def check(file: str, resolve: bool) -> None:
     try:
         sources = Sources.of_file(file)
         config = build(sources)
+        _make_own(sources, config)
         if resolve:
             _resolve(sources, config)
     except ConfigError as error:
@@ -71,6 +74,38 @@ def _pools(listener: Listener) -> list[str]:
     if isinstance(listener, HttpListener):
         return list(dict.fromkeys(route.pool for route in listener.routes))
     return [listener.pool]
+
+
+def _make_own(sources: Sources, config: Config) -> None:
+    """Make what is of somebody's own, as twistd would; raise ConfigError for what cannot be made."""
+    broken = []
+    for pool in config.pools.values():
+        for below, asked in _own(pool):
+            try:
+                _make(asked)
+            except ValueError as error:
+                broken.append(sources.mistake(("pools", pool.name, *below), one_line(str(error))))
+    if broken:
+        raise ConfigError(broken)
+
+
+def _own(pool: PoolSpec) -> Iterator[tuple[Path, PoolSpec | OwnCheck]]:
+    """Who asks for a method or a check of somebody's own, and where."""
+    if pool.balance.own is not None:
+        yield ("balance", "method"), pool
+    for place, check in enumerate(pool.health_check):
+        if isinstance(check, OwnCheck):
+            yield ("health_check", place, "type"), check
+
+
+def _make(asked: PoolSpec | OwnCheck) -> None:
+    from pylb.balance.pool import make_pool
+    from pylb.check.kinds import make_check
+
+    if isinstance(asked, OwnCheck):
+        make_check(asked)
+    else:
+        make_pool(asked, time.monotonic)
 
 
 def _resolve(sources: Sources, config: Config) -> None:

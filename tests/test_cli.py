@@ -57,9 +57,38 @@ class Check(CheckTestCase):
         self.assertEqual(
             (result.exit_code, result.stderr), (1, f"{self.folder}/lb.yaml:2:32: pools.a.balance: {problem}\n")
         )
-        self.write("checked_method.py", "class Mine:\n    def add(self): ...\n    remove = choose = add\n")
+        self.write(
+            "checked_method.py",
+            "class Mine:\n    def __init__(self, servers): ...\n    add = remove = choose = __init__\n",
+        )
         self.addCleanup(sys.modules.pop, "checked_method", None)
         self.assertEqual(self.run_check(text).exit_code, 0)
+
+    def test_own_that_cannot_be_made(self) -> None:
+        """A method or a check of somebody's own that raises when it is made, each at its place."""
+        self.write(
+            "checked_broken.py",
+            "class Mine:\n    def __init__(self, *given): raise OSError('no\\ndisk')\n"
+            "    def check(self, target): ...\n    add = remove = choose = check\n",
+        )
+        self.addCleanup(sys.modules.pop, "checked_broken", None)
+        own = "checked_broken:Mine"
+        result = self.run_check(
+            f"pools:\n  a: {{servers: [x:1], balance: {own}}}\n"
+            f"  b: {{servers: [x:1], balance: {{method: {own}}}, health_check: {{type: {own}}}}}\n"
+            f"  c: {{servers: [x:1], health_check: [{{type: tcp}}, {{type: {own}}}]}}\n"
+            "listeners:\n  web: {protocol: http, listen: 8080, pool: a}\n"
+        )
+        method = f"balancing method {own} cannot be made of a list of servers: OSError: no\\ndisk"
+        check = f"health check {own} cannot be made: OSError: no\\ndisk"
+        self.assertEqual((1, ""), (result.exit_code, result.stdout))
+        self.assertEqual(
+            f"lb.yaml:2:32: pools.a.balance: {method}\n"
+            f"lb.yaml:3:41: pools.b.balance.method: {method}\n"
+            f"lb.yaml:3:84: pools.b.health_check.type: {check}\n"
+            f"lb.yaml:4:58: pools.c.health_check.1.type: {check}\n",
+            self.shown(result.stderr),
+        )
 
     def test_tls(self) -> None:
         """A listener that speaks TLS is said to; one of a thing is not called several."""
