@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 
 from pylb.balance.pool import Pool, make_pool
 from pylb.model import PoolSpec, Resolver
-from pylb.proxy.resolve import Names
+from pylb.proxy.dns.follow import Found
+from pylb.proxy.resolve import NOTHING, Name, Names
 
 __all__ = ["Checking", "Pools"]
 
@@ -42,7 +43,7 @@ class Pools(Generic[T]):
     """The pools that `specs` ask for, which take the place of those `before` when they begin.
 
     `make` makes a pool, `make_checks` what tells them how their servers are, and both may raise what they like: nothing has
-    become of those before then.
+    become of those before then.  What names stand for is known at first from those before, or from who else `found` it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Pools(Generic[T]):
         reactor: Any,
         clock: Callable[[], float],
         before: Pools[T] | None = None,
+        found: Mapping[Name, Found] = NOTHING,
     ) -> None:
         known: Mapping[str, Pool] = {} if before is None else before.by_name
         self.by_name: dict[str, Pool] = {
@@ -67,12 +69,16 @@ class Pools(Generic[T]):
             changed=self.checks.follow,
             resolver=resolver,
             clock=clock,
-            before=None if before is None else before._names,
+            before=found if before is None else before.found(),
         )
 
     def look_up(self) -> Deferred[None]:
         """Look for the addresses of all servers; fires when they can begin, and not after `stop`."""
         return self._names.start()
+
+    def found(self) -> Mapping[Name, Found]:
+        """What names were found to stand for so far, for those that come after."""
+        return self._names.found()
 
     def begin(self) -> None:
         """Take the place of those before, if there are any, and let the servers be checked."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -39,7 +39,9 @@ from pylb.pools import Pools
 from pylb.ports import Ports
 from pylb.proxy.accesslog import AccessLog, NullLog, open_access_log
 from pylb.proxy.connections import Connections
+from pylb.proxy.dns.follow import Found
 from pylb.proxy.listen import Bound, bind, close, without
+from pylb.proxy.resolve import NOTHING, Name
 from pylb.proxy.streams import streams
 from pylb.reloads import ReloadBroke, Reloads, check_reloadable
 
@@ -59,6 +61,8 @@ class Inherited:
     colleagues: Colleagues | None = None
     #: What the supervisor's health checks have found so far.
     found: tuple[Finding, ...] = ()
+    #: What it has found names to stand for.
+    names: Mapping[Name, Found] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,7 @@ class LoadBalancer(Service):
             self.reactor,
             self.clock,
             before,
+            self._inherited.names if self._inherited else NOTHING,
         )
 
     def _make_pool(self, spec: PoolSpec) -> Pool:

@@ -58,7 +58,7 @@ class PoolsTests(SynchronousTestCase):
         self.made.append(spec.name)
         return make_pool(spec, self.reactor.seconds)
 
-    def make(self, *specs: PoolSpec, before: Pools[Checks] | None = None) -> Pools[Checks]:
+    def make(self, *specs: PoolSpec, before: Pools[Checks] | None = None, **more: Any) -> Pools[Checks]:
         return Pools(
             specs,
             None,
@@ -67,6 +67,7 @@ class PoolsTests(SynchronousTestCase):
             self.reactor,
             self.reactor.seconds,
             before,
+            **more,
         )
 
     def pools(self, *specs: PoolSpec, before: Pools[Checks] | None = None) -> Pools[Checks]:
@@ -181,6 +182,17 @@ class PoolsTests(SynchronousTestCase):
         self.successResultOf(ready)
         following.begin()
         self.assertEqual((self.servers(pool), self.reactor.getDelayedCalls()), (["10.0.0.2:80"], []))
+
+    def test_found_elsewhere(self) -> None:
+        """What names were found to stand for is there from the beginning, and given on."""
+        before = self.begun(spec(APP))
+        [at_first] = self.make(spec(APP)).by_name.values()
+        self.assertTrue(at_first.servers[0].missing)
+        pools = self.make(spec(APP), found=before.found())
+        self.addCleanup(pools.stop)
+        self.assertEqual(self.servers(pools.by_name["p"]), ["10.0.0.1:80"])
+        self.successResultOf(pools.look_up())
+        self.assertEqual(pools.found(), before.found())
 
     def test_old_names(self) -> None:
         """Those before are asked for no more."""

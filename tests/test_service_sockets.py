@@ -8,10 +8,13 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.logger import capturedLogs
 
-from pylb.model import AccessLog, Config, InetAddress, PoolSpec, ServerSpec
+from pylb.model import AccessLog, Config, InetAddress, PoolSpec, Resolver, ServerSpec
+from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import bind
+from pylb.proxy.resolve import Name
 from pylb.service import Inherited, LoadBalancer
 from tests.backends import round_trips, until
+from tests.proxy.dns.servers import DnsServer
 from tests.served import ANY, Echo, Served, tcp, udp
 
 
@@ -104,6 +107,23 @@ class LentTests(Served):
 
 
 class InheritedTests(Served):
+    async def test_names(self):
+        """What names stand for is known from the beginning, while DNS is silent."""
+        dns = DnsServer(self)
+        dns.instead = [lambda question: None] * 9
+        where = self.backend()
+        server = ServerSpec(address=InetAddress("app.test", where.port), resolve=True)
+        resolver = Resolver(addresses=(dns.address,), ipv6=False)
+        pools = {"p": PoolSpec(name="p", servers=(server,))}
+        config = Config(pools=pools, listeners={"tcp": tcp()}, workers=2, resolver=resolver)
+        names = {Name("app.test", followed=True): Found([Target(where.host)])}
+        balancer = self.start(LoadBalancer(config, inherited=Inherited(bind([tcp()]), None, names=names)))
+        self.successResultOf(balancer.ready)
+        client = await self.client(balancer)
+        client.transport.write(b"hello")
+        await client.hears(b"hello")
+        await until(lambda: dns.asked)
+
     async def test_sockets_and_log(self):
         """It serves what it inherits, says nothing of it, and writes to the file that it inherits."""
         pool = PoolSpec(name="p", servers=(ServerSpec(address=self.backend()),))

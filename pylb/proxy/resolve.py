@@ -17,7 +17,8 @@ from functools import partial
 from itertools import chain
 from random import random
 from time import monotonic
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -27,11 +28,11 @@ from pylb.balance.pool import Pool
 from pylb.balance.server import Server
 from pylb.model import Address, InetAddress, Resolver, ServerSpec
 from pylb.proxy.dns.answers import Answers
-from pylb.proxy.dns.follow import Follower, Target
+from pylb.proxy.dns.follow import NEVER, Follower, Found, Target
 from pylb.proxy.dns.nameservers import nameservers
 from pylb.proxy.lookup import Lookups, getaddrinfo
 
-__all__ = ["PATIENCE", "Names"]
+__all__ = ["NOTHING", "PATIENCE", "Name", "Names", "name_of"]
 
 #: Seconds after which pylb serves although a name has not answered.
 PATIENCE = 5.0
@@ -54,6 +55,10 @@ class Name(NamedTuple):
         return self.text
 
 
+#: No name was ever found.
+NOTHING: Final[Mapping[Name, Found]] = MappingProxyType({})
+
+
 class Names:
     """Keeps the servers of pools in step with what their names stand for.
 
@@ -70,9 +75,9 @@ class Names:
         resolver: Resolver | None = None,
         clock: Callable[[], float] = monotonic,
         random: Callable[[], float] = random,
-        before: Names | None = None,
+        before: Mapping[Name, Found] = NOTHING,
     ) -> None:
-        """What `before` has found holds until something else is."""
+        """What was found `before`, perhaps by another process, holds until something else is."""
         self._reactor = reactor
         #: The servers of each line, and what it is asked for.
         self._servers = {pool: [[server] for server in pool.servers] for pool in pools}
@@ -85,18 +90,24 @@ class Names:
         #: Those of which nothing is known yet.
         self._silent = set(self._wanted)
         self._lookups = Lookups(reactor, lookup, self._looked_up)
-        self._answers, self._followers = self._follow(resolver or Resolver(), clock, random)
+        self._answers, self._followers = self._follow(resolver or Resolver(), clock, random, before)
         self._ready: Deferred[None] | None = None
         self._patience: IDelayedCall | None = None
-        for name, targets in () if before is None else before._found.items():
-            if name in self._wanted:
-                self._silent.discard(name)
-                self._learn(name, targets)
+        for name in self._wanted & before.keys():
+            self._silent.discard(name)
+            self._learn(name, before[name].targets)
+
+    def found(self) -> dict[Name, Found]:
+        """What each name stands for that was ever found, for those that come after."""
+        return {
+            name: self._followers[name].found if name.followed else Found(targets)
+            for name, targets in self._found.items()
+        }
 
     def start(self) -> Deferred[None]:
         """Look up every name; fires when something is known of all, or after `PATIENCE` seconds."""
         self._lookups.start([name.text for name in self._wanted if not name.followed])
-        for follower in self._followers:
+        for follower in self._followers.values():
             follower.start()
         if not self._silent:
             return succeed(None)
@@ -115,21 +126,28 @@ class Names:
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         self._lookups.stop()
-        for follower in self._followers:
+        for follower in self._followers.values():
             follower.stop()
         if self._answers is not None:
             self._answers.stop()
 
     def _follow(
-        self, resolver: Resolver, clock: Callable[[], float], random: Callable[[], float]
-    ) -> tuple[Answers | None, list[Follower]]:
+        self,
+        resolver: Resolver,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        before: Mapping[Name, Found],
+    ) -> tuple[Answers | None, dict[Name, Follower]]:
         followed = sorted(name for name in self._wanted if name.followed)
         if not followed:
-            return None, []
+            return None, {}
         answers = Answers(resolver, resolver.addresses or nameservers(), self._reactor, clock)
-        return answers, [
-            Follower(name.text, name.is_service, answers, random, partial(self._heard, name)) for name in followed
-        ]
+        return answers, {
+            name: Follower(
+                name.text, name.is_service, answers, random, partial(self._heard, name), before.get(name, NEVER)
+            )
+            for name in followed
+        }
 
     def _looked_up(self, host: str, addresses: Sequence[str], problem: str) -> None:
         self._heard(Name(host), [Target(address) for address in addresses], problem)

@@ -1,7 +1,9 @@
-"""How do all workers know what health checks find?
+"""How do all workers know what health checks find, and what names stand for?
 
-The supervisor checks, each server once, on pools of its own that serve nobody.  It logs what becomes of a server, and tells
-all workers; one that is started later is told everything first.
+- The supervisor checks, each server once, on pools of its own that serve nobody.  It logs what becomes of a server, and
+  tells all workers; one that is started later is told everything first.
+- It looks names up for these pools, and those of all others, and logs what they stand for.  Workers look them up
+  themselves; one that is started later begins with what the supervisor knows, whatever DNS says then.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from pylb.check.monitor import Monitor
 from pylb.fortunes import Fortunes
 from pylb.model import Config
 from pylb.pools import Pools
+from pylb.proxy.resolve import name_of
 from pylb.proxy.streams import streams
 
 __all__ = ["Checks"]
 
 
 class Checks(Fortunes):
-    """The health checks of a configuration; `tell` hears of each server that is another than before.
+    """The health checks and the names of a configuration; `tell` hears of each server that is another than before.
 
     `clock` reads monotonic seconds.  Raises what `Monitor` does.
     """
@@ -38,35 +41,38 @@ class Checks(Fortunes):
         self._reactor = reactor
         self._streams = streams(reactor)
         self._clock = clock
-        self._pools = self._gather(config)
+        #: Those of the present configuration that have checks or names.
+        self.pools = self._gather(config)
 
     def start(self) -> None:
         """Look the names up, and begin to check."""
-        self._pools.look_up().addCallback(lambda _: self._pools.begin())
+        self.pools.look_up().addCallback(lambda _: self.pools.begin())
 
     def stop(self) -> None:
         """Ask nobody any more."""
-        self._pools.stop()
+        self.pools.stop()
 
     def prepare(self, config: Config) -> Pools[Monitor]:
         """What another configuration asks for; to be looked up, and then gone on with, or stopped."""
-        return self._gather(config, self._pools)
+        return self._gather(config, self.pools)
 
     def go_on(self, pools: Pools[Monitor]) -> None:
         """Check as is asked now, with all that was found till now."""
-        self._pools = pools
+        self.pools = pools
         pools.begin()
 
     def known(self) -> tuple[Finding, ...]:
-        """All that was found so far."""
-        return tuple(finding(pool, server) for pool in self._pools.by_name.values() for server in pool.servers)
+        """All that checks have found so far."""
+        checked = [pool for pool in self.pools.by_name.values() if pool.spec.health_check]
+        return tuple(finding(pool, server) for pool in checked for server in pool.servers)
 
     def _gather(self, config: Config, before: Pools[Monitor] | None = None) -> Pools[Monitor]:
         most = capacity(config, descriptor_limit()).checks
         return Pools(
-            [spec for spec in config.pools.values() if spec.health_check],
+            [spec for spec in config.pools.values() if spec.health_check or any(map(name_of, spec.servers))],
             config.resolver,
-            lambda spec: make_pool(spec, self._clock, self),
+            # Nobody waits for what takes long to make.
+            lambda spec: make_pool(spec, self._clock, self, elsewhere=lambda work, done: None),
             lambda pools: Monitor(pools.values(), self._reactor, self._streams, self._clock, most),
             self._reactor,
             self._clock,

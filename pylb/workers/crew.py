@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from twisted.logger import Logger
 
 from pylb.check.findings import Finding
 from pylb.model import Config
+from pylb.proxy.dns.follow import Found
+from pylb.proxy.resolve import Name
 from pylb.workers.child import Child, spawn
 from pylb.workers.estate import Estate
 from pylb.workers.rota import Change, Rota
@@ -55,9 +57,20 @@ class Lore(Protocol):
 
 
 class Crew:
-    """The workers of `config`, which inherit `estate`; `clock` reads monotonic seconds."""
+    """The workers of `config`, which inherit `estate`; `names` tells what its names were found to stand for.
 
-    def __init__(self, config: Config, estate: Estate, lore: Lore, reactor: Any, clock: Callable[[], float]) -> None:
+    `clock` reads monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        estate: Estate,
+        lore: Lore,
+        names: Callable[[], Mapping[Name, Found]],
+        reactor: Any,
+        clock: Callable[[], float],
+    ) -> None:
         self.estate = estate
         #: Fires when all serve, or with a WorkerEnded.
         self.ready: Deferred[None] = Deferred()
@@ -65,6 +78,7 @@ class Crew:
         self.gone: Deferred[None] = Deferred()
         self._config = config
         self._lore = lore
+        self._names = names
         self._reactor = reactor
         self._clock = clock
         #: Whether all have served for the first time, and whether they are to end.
@@ -147,7 +161,7 @@ class Crew:
         start, descriptors = self.estate.share(number, BEAT)
         sessions, found = self._lore.known(self._config)
         try:
-            start = replace(start, sessions=sessions, found=found)
+            start = replace(start, sessions=sessions, found=found, names=self._names())
             spawn(child, start, descriptors, self._reactor, self.estate.folders)
         except OSError as error:
             self.went(child, f"it cannot be started: {error.strerror}")

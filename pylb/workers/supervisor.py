@@ -5,7 +5,7 @@
 - For another configuration others are started, with a crew of their own, beside those that serve.  They serve whatever is
   asked for now: sockets that were there stay.  Only when all of them serve do the old ones retire: they accept no more, and
   end when what they serve has ended, however long that takes.  If one of the new ones ends before, the old ones stay.
-- What health checks have found, and what was learned of sessions, is the supervisor's, and lasts.
+- What health checks have found, what names stand for, and what was learned of sessions, is the supervisor's, and lasts.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Supervisor(Service):
         self._try(config)
         self._checks = Checks(config, reactor, clock, self._found)
         self._sessions = tables(config)
-        self._crew = self._muster(config, self._make_estate(config))
+        self._crew = self._muster(config, self._make_estate(config), self._checks.pools)
         #: Those that have not all ended.
         self._crews: set[Crew] = set()
         self._reloads = Reloads(self._reload)
@@ -143,8 +143,8 @@ class Supervisor(Service):
             raise
         return estate
 
-    def _muster(self, config: Config, estate: Estate) -> Crew:
-        return Crew(config, estate, self, self.reactor, self._clock)
+    def _muster(self, config: Config, estate: Estate, pools: Pools[Monitor]) -> Crew:
+        return Crew(config, estate, self, pools.found, self.reactor, self._clock)
 
     def _begin(self) -> None:
         if self.running:
@@ -170,7 +170,7 @@ class Supervisor(Service):
             self._try(config)
             checks = self._checks.prepare(config)
             undo.callback(checks.stop)
-            crew = self._muster(config, self._make_estate(config, self._crew.estate))
+            crew = self._muster(config, self._make_estate(config, self._crew.estate), checks)
             undo.callback(self._give_up, crew.estate)
             await checks.look_up()
             self._sessions = tables(config) | self._sessions

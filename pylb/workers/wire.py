@@ -16,7 +16,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,7 +27,9 @@ from zope.interface import implementer
 
 from pylb.check.findings import Finding
 from pylb.model import Address, Config
+from pylb.proxy.dns.follow import Found
 from pylb.proxy.poller import DONE
+from pylb.proxy.resolve import Name
 from pylb.workers.sessions import Item
 
 __all__ = ["Channel", "Socket", "Start", "receive"]
@@ -60,6 +62,8 @@ class Start:
     sessions: tuple[Item, ...] = ()
     #: What health checks have found so far.
     found: tuple[Finding, ...] = ()
+    #: What names have been found to stand for so far.
+    names: Mapping[Name, Found] = field(default_factory=dict)
 
 
 @implementer(IPushProducer)

@@ -32,6 +32,7 @@ from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
 from pylb.check.findings import Finding, Findings
 from pylb.model import Config, InetAddress
+from pylb.proxy import resolve
 from pylb.proxy.listen import Bound, close
 from pylb.service import Inherited, LoadBalancer
 from pylb.workers.sessions import News, hear
@@ -62,7 +63,7 @@ class Worker:
         self._rows = [[_bound(start.config, each) for each in row] for row in start.rows]
         board = Scoreboard(memoryview(mmap(start.board, 0)))
         colleagues = Colleagues(board, start.number - 1)
-        inherited = Inherited(self._rows[start.number - 1], start.log, colleagues, start.found)
+        inherited = Inherited(self._rows[start.number - 1], start.log, colleagues, start.found, start.names)
         self._balancer = make(start.config, reactor, clock, inherited)
         self.channel = Channel(
             {
@@ -133,14 +134,17 @@ class Worker:
 
 @implementer(ILogObserver)
 class Telling:
-    """Tells the supervisor what is to be logged, but for what Twisted says of every port."""
+    """Tells the supervisor what is to be logged.
+
+    But for what Twisted says of every port, and what we find of names: the supervisor finds it, too, and says it once.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def __call__(self, event: LogEvent) -> None:
         level, namespace = event.get("log_level", LogLevel.info), event.get("log_namespace", "")
-        if level > LogLevel.info or namespace != "log_legacy":
+        if namespace != resolve.__name__ and (level > LogLevel.info or namespace != "log_legacy"):
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:LONGEST]
             self._channel.offer("log", level.name, namespace, text)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.names import dns
 from twisted.names.server import DNSServerFactory
 from twisted.web.server import Site
 
 from tests.backends import Peer, until
-from tests.functional.rig import NamedPage, Program, Rig, ask_http, free_port
+from tests.functional.rig import NamedPage, Program, Rig, all_at_once, ask_http, free_port
+from tests.functional.test_workers import MANY, workers
 from tests.functional.zone import Zone
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
@@ -27,7 +31,7 @@ pylb.proxy.resolve.nameservers = functools.partial(pylb.proxy.resolve.nameserver
 """
 
 
-class NamesTests(Rig):
+class NamesRig(Rig):
     def setUp(self) -> None:
         super().setUp()
         self.zone = Zone()
@@ -46,10 +50,11 @@ class NamesTests(Rig):
         for port in self.ports:
             await maybeDeferred(port.stopListening)
 
-    async def follow(self, *servers: dict[str, Any], **resolver: str) -> Program:
+    async def follow(self, *servers: dict[str, Any], workers: int = 1, **resolver: str) -> Program:
         """pylb with servers that are followed, over HTTP and TCP."""
         self.http_port, self.tcp_port = free_port(), free_port()
         return await self.pylb(
+            workers=workers,
             resolver={"addresses": [f"127.0.0.1:{self.dns}"], **resolver},
             pools={"p": {"servers": [{"resolve": True, **server} for server in servers]}},
             listeners={
@@ -86,6 +91,8 @@ class NamesTests(Rig):
         client.transport.write(b"GET / HTTP/1.0\r\n")
         return client
 
+
+class NamesTests(NamesRig):
     async def test_servers_come_and_go(self) -> None:
         """No request fails, and a connection to a server that is gone lives on."""
         self.zone.has(APP, HOSTS[0])
@@ -146,3 +153,44 @@ class NamesTests(Rig):
         await program.says(r"app.test is 127.0.0.2, (127\.0\.1\.\d+(, )?){60}\n")
         self.assertEqual(await self.who(), {HOSTS[0]})
         await self.ends(program)
+
+
+class WorkersTests(NamesRig):
+    async def steady(self, end: Deferred[None]) -> None:
+        """No request fails until then, nor afterwards at any worker."""
+        while not end.called:
+            await self.who()
+        await end
+        answers = await all_at_once(ask_http(self.http_port) for _ in range(MANY))
+        self.assertEqual({status for status, _ in answers}, {200})
+
+    def others(self, program: Program, *numbers: int) -> Deferred[None]:
+        """Fires when these workers are others than now."""
+        now = workers(program.said)
+        return Deferred.fromCoroutine(
+            until(lambda: all(workers(program.said)[number] != now[number] for number in numbers))
+        )
+
+    async def test_dns_fails(self) -> None:
+        """By an error, or silently: the successor of a worker, and those of a reload, serve as the others did."""
+        number = self.sites()
+        self.zone.has(APP, HOSTS[0])
+        self.zone.offers(SERVICE, (10, 1, number, b"app.test"))
+        servers = {"address": f"app.test:{number}"}, {"address": "app.test", "service": "http", "backup": True}
+        program = await self.follow(*servers, workers=2)
+        await program.says("_http._tcp.app.test is ")
+        for instead in (partial(fail, OSError()), Deferred):
+            self.zone.instead = instead
+            os.kill(workers(program.said)[1], signal.SIGKILL)
+            await self.steady(self.others(program, 1))
+            program.signal(signal.SIGHUP)
+            await self.steady(self.others(program, 1, 2))
+        await self.steady(Deferred.fromCoroutine(program.says("(?s)(reloaded: .*){2}")))
+        # The supervisor says it, and not each worker.
+        self.assertRegex(program.said, r"resolve#warn\] app.test: .*SERVFAIL")
+        self.assertNotRegex(program.said, "worker [12]: (app|_http)")
+        self.zone.instead = None
+        self.zone.has(APP, HOSTS[1])
+        await self.until_served_by(HOSTS[1])
+        await self.ends(program)
+        self.flushLoggedErrors(OSError)

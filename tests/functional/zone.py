@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.names import dns
 from twisted.names.authority import FileAuthority
 from twisted.names.common import ResolverBase
@@ -19,6 +21,11 @@ class Zone(FileAuthority):
         start = dns.Record_SOA(mname=b"ns.test", rname=b"admin.test", minimum=1, ttl=1)
         self.soa = (b"test", start)
         self.records: dict[bytes, list[Any]] = {b"test": [start]}
+        #: What comes of every question in the place of an answer.
+        self.instead: Callable[[], Deferred[Any]] | None = None
+
+    def query(self, query: dns.Query, timeout: Any = None) -> Deferred[Any]:
+        return self.instead() if self.instead else super().query(query, timeout)
 
     def has(self, name: bytes, *hosts: str) -> None:
         self.records[name] = [dns.Record_A(host, ttl=1) for host in hosts]

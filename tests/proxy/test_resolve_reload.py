@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from dataclasses import replace
 
@@ -30,7 +31,8 @@ class Reloading(SynchronousTestCase):
         self.changed = []
 
     def names(self, *pools, before=None):
-        names = Names(self.reactor, pools, self.resolver, changed=self.changed.append, before=before)
+        known = before.found() if before else {}
+        names = Names(self.reactor, pools, self.resolver, changed=self.changed.append, before=known)
         self.addCleanup(names.stop)
         return names
 
@@ -255,7 +257,7 @@ class FollowedTests(Followed):
         before = await self.start(pool)
         servers = list(pool.servers)
         draft = self.pool(replace(line, max_conns=5))
-        names = self.reload(draft, before)
+        names = self.reload(draft, before.found())
         self.server.asked.clear()
         self.assertTrue(names.start().called)
         names.exchange(draft, pool, pool.renew(draft.spec, draft.servers))
@@ -278,21 +280,44 @@ class FollowedTests(Followed):
         before = await self.start(pool)
         servers = list(pool.servers)
         draft = self.pool(replace(line, max_fails=3))
-        names = self.reload(draft, before)
+        names = self.reload(draft, before.found())
         self.assertTrue(names.start().called)
         names.exchange(draft, pool, pool.renew(draft.spec, draft.servers))
         shown = [(each.name, each.spec.weight, each.spec.backup, each.spec.max_fails) for each in pool.servers]
         self.assertEqual(shown, [("10.0.0.1:8080", 5, False, 3), ("10.0.0.2:8081", 5, True, 3)])
         self.assertEqual(pool.servers, servers)
 
+    async def test_another_process(self):
+        """What was found can be sent there: it serves at once, whatever DNS says or does not, until that has an answer."""
+        self.server.has("app.test", "A", "10.0.0.1", ttl=10)
+        self.server.has("_http._tcp.app.test", "SRV", "1 5 8080 app.test.", ttl=10)
+        lines = [ServerSpec(address=APP, resolve=True), ServerSpec(address=APP, resolve=True, service="http")]
+        before = await self.start(self.pool(*lines))
+        before.stop()
+        sent = pickle.loads(pickle.dumps(before.found()))
+        self.server.instead = [lambda question: None] * 9
+        draft = self.pool(*lines)
+        names = self.reload(draft, sent)
+        self.assertTrue(names.start().called)
+        self.assertEqual(self.names_of(draft), ["10.0.0.1:80", "10.0.0.1:8080"])
+        self.assertEqual(names.found(), sent)
+        await until(lambda: self.server.asked)
+        self.server.instead.clear()
+        self.server.has("app.test", "A", "10.0.0.2", ttl=10)
+        for _ in range(10):
+            await self.after(1)
+            if self.names_of(draft)[0] == "10.0.0.2:80":
+                break
+        self.assertEqual(self.names_of(draft), ["10.0.0.2:80", "10.0.0.2:8080"])
+
     async def test_from_now_on(self):
         """A name that was looked up once and is to be followed from now on is waited for."""
         self.server.has("app.test", "A", "10.0.0.1", ttl=10)
         before = await self.start(self.pool(ServerSpec(address=APP, resolve=True)))
-        once = Names(self.time, [self.pool(ServerSpec(address=APP))], lambda name: ["10.0.0.2"], before=before)
+        once = Names(self.time, [self.pool(ServerSpec(address=APP))], lambda name: ["10.0.0.2"], before=before.found())
         self.assertEqual(once._found, {})
         draft = self.pool(ServerSpec(address=APP, resolve=True))
-        names = self.reload(draft, once)
+        names = self.reload(draft, once.found())
         ready = names.start()
         self.assertFalse(ready.called)
         await ready

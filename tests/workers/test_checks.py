@@ -59,7 +59,7 @@ class ChecksTests(Checked):
         with capturedLogs() as logs:
             checks.start()
             await until(lambda: len(self.told) == 2)
-        [pool] = checks._pools.by_name.values()
+        [pool] = checks.pools.by_name.values()
         self.assertTrue(pool._tier_of[pool.servers[0]].panics)
         self.assertEqual({formatEvent(log).rpartition(" is ")[2].partition(":")[0] for log in logs}, {"unhealthy"})
 
@@ -75,14 +75,30 @@ class ChecksTests(Checked):
         checks.start()
         await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)
 
+    async def test_names_of_others(self) -> None:
+        """Names of pools without checks are looked up, too; of their servers nothing is found."""
+        hosts = {"named": "localhost", "literal": "127.0.0.1"}
+        pools = {
+            name: PoolSpec(name=name, servers=(ServerSpec(address=InetAddress(host, 1)),))
+            for name, host in hosts.items()
+        }
+        config = Config(pools=pools, listeners={}, workers=2)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        self.addCleanup(checks.stop)
+        checks.start()
+        await until(lambda: checks.pools.found())
+        [(found, (targets, _))] = checks.pools.found().items()
+        self.assertIn(("localhost", "127.0.0.1"), [(found.text, target.host) for target in targets])
+        self.assertEqual((list(checks.pools.by_name), checks.known(), self.told), (["named"], (), []))
+
     async def test_who_comes(self) -> None:
         """A server that a name brings later is checked, too."""
         checks = self.checks(dead_address(self))
         checks.start()
-        [pool] = checks._pools.by_name.values()
+        [pool] = checks.pools.by_name.values()
         where = dead_address(self)
         pool.replace([Server(ServerSpec(address=where))])
-        checks._pools._names._changed(pool)
+        checks.pools._names._changed(pool)
         await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)
 
 
@@ -120,17 +136,17 @@ class ReloadTests(Checked):
         following = checks.prepare(self.config(dead_address(self)))
         following.look_up()
         following.stop()
-        [pool] = checks._pools.by_name.values()
-        before = checks._pools.checks.tally(pool, pool.servers[0]).checks
-        await until(lambda: checks._pools.checks.tally(pool, pool.servers[0]).checks > before)
+        [pool] = checks.pools.by_name.values()
+        before = checks.pools.checks.tally(pool, pool.servers[0]).checks
+        await until(lambda: checks.pools.checks.tally(pool, pool.servers[0]).checks > before)
         self.assertEqual((checks.known(), self.told), ((self.unhealthy(dead),), []))
 
     async def test_stop(self) -> None:
         """It ends those that run now; the ones before have ended already."""
         checks, dead = await self.found()
-        first = checks._pools.checks
+        first = checks.pools.checks
         checks.go_on(checks.prepare(self.config(dead)))
-        second = checks._pools.checks
+        second = checks.pools.checks
         self.assertEqual([len(monitor._watches) for monitor in (first, second)], [0, 1])
         checks.stop()
         self.assertEqual([len(monitor._watches) for monitor in (first, second)], [0, 0])

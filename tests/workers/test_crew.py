@@ -10,6 +10,8 @@ from twisted.logger import capturedLogs, formatEvent
 from pylb.balance.scoreboard import Row
 from pylb.check.findings import Finding
 from pylb.model import Config, PoolSpec
+from pylb.proxy.dns.follow import Found, Target
+from pylb.proxy.resolve import Name
 from pylb.workers.crew import BEAT, LONGEST_PAUSE, MISSED, SOON, Crew, WorkerEnded, pause
 from pylb.workers.estate import Estate
 from pylb.workers.sessions import Item
@@ -28,9 +30,10 @@ class Crewed(Mustered):
         self.heard: list[tuple[Any, list[Item]]] = []
         self.asked: list[Config] = []
         self.sessions: tuple[Item, ...] = ()
+        self.found: dict[Name, Found] = {}
         estate = Estate(CONFIG)
         self.addCleanup(estate.close)
-        self.crew = Crew(CONFIG, estate, self, self.reactor, self.reactor.seconds)
+        self.crew = Crew(CONFIG, estate, self, self.names, self.reactor, self.reactor.seconds)
 
     def learned(self, child: Any, items: list[Item]) -> None:
         self.heard.append((child, items))
@@ -38,6 +41,9 @@ class Crewed(Mustered):
     def known(self, config: Config) -> tuple[tuple[Item, ...], tuple[Finding, ...]]:
         self.asked.append(config)
         return self.sessions, (FOUND,)
+
+    def names(self) -> dict[Name, Found]:
+        return self.found
 
     def begun(self) -> list[Child]:
         self.crew.begin()
@@ -72,10 +78,12 @@ class StartTests(Crewed):
         """Each knows its number, its configuration, and what is known when it starts."""
         one, _ = self.serving()
         self.sessions = (ITEM,)
+        self.found = {Name("app.test"): Found([Target("10.0.0.1")])}
         one.go()
         self.reactor.advance(0)
         self.assertEqual([(each.number, each.sessions) for each in self.starts], [(1, ()), (2, ()), (1, (ITEM,))])
         self.assertEqual([each.found for each in self.starts], [(FOUND,)] * 3)
+        self.assertEqual([each.names for each in self.starts], [{}, {}, self.found])
         self.assertEqual(self.asked, [CONFIG] * 3)
 
     def test_one_ends_before(self) -> None:

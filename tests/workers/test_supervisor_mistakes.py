@@ -55,7 +55,7 @@ class MistakeTests(Reloaded):
             (made.config, made._crew, set(made._crews)),
             [[(bound.socket.fileno(), bound.listener) for bound in row] for row in estate.rows],
             (estate.log, estate.log.fd),
-            (made._checks._pools, made._checks.known()),
+            (made._checks.pools, made._checks.known()),
             (set(made._sessions), self.learned()),
             [(child.told, child.killed) for child in made._crew._children.values()],
             sorted(os.listdir("/proc/self/fd"), key=int),

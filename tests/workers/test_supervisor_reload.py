@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 from pathlib import Path
 
 from twisted.logger import capturedLogs, formatEvent
 
+import pylb.pools
 from pylb.check.findings import Finding
 from pylb.model import (
     AccessLog,
     InetAddress,
     PoolSpec,
+    ServerSpec,
     TcpCheck,
     UnixAddress,
 )
+from pylb.proxy.dns.follow import Found, Target
+from pylb.proxy.resolve import Name, Names
 from pylb.workers.sessions import Item
 from pylb.workers.supervisor import Supervisor
 from tests.backends import socket_path
 from tests.functional.rig import free_port
+from tests.proxy.test_resolve import Reactor, Resolver
 from tests.workers.reloading import ITEM, LEARN, Reloaded, pool
+
+
+class Hearing(Reactor):
+    """Hears what threads say."""
+
+    callWhenRunning = staticmethod(lambda call: call())
+
+
+def named(host: str) -> ServerSpec:
+    return ServerSpec(address=InetAddress(host, 80))
 
 
 class TurnTests(Reloaded):
@@ -200,9 +216,32 @@ class KnownTests(Reloaded):
         """What old checks find while the new workers start, all are told."""
         self.serving(self.checked())
         self.reload(self.checked())
-        [present] = self.made._checks._pools.by_name.values()
+        [present] = self.made._checks.pools.by_name.values()
         present.switch(present.servers[0], "drain")
         self.assertEqual(self.told(), [["found"]] * 4)
+
+    def test_names(self) -> None:
+        """Workers begin with what the names of their configuration were found to stand for; new ones are waited for."""
+        self.reactor = Hearing()
+        resolver = Resolver(app_test=["10.0.0.1"], new_test=["10.0.0.2"])
+        self.patch(pylb.pools, "Names", partial(Names, lookup=resolver))
+        old, new = (pool(name, servers=(named(f"{name}.test"),)) for name in ("app", "new"))
+        self.serving(pool(), old)
+        self.reactor.hear()
+        self.started[0].go()
+        self.reactor.advance(0)
+        self.come()
+        app = {Name("app.test"): Found([Target("10.0.0.1")])}
+        self.assertEqual([each.names for each in self.starts], [{}, {}, app])
+        resolver.answers["app.test"] = OSError(-3, "no answer")
+        self.reload(pool(), old, new)
+        self.assertEqual(len(self.starts), 3)
+        self.reactor.hear(2)
+        both = app | {Name("new.test"): Found([Target("10.0.0.2")])}
+        self.assertEqual([each.names for each in self.starts[3:]], [both] * 2)
+        self.come()
+        self.reloaded(pool(), new)
+        self.assertEqual([list(each.names) for each in self.starts[5:]], [[Name("new.test")]] * 2)
 
     def test_sessions(self) -> None:
         """What was learned stays, new workers begin with it; what belongs to a pool that goes, goes."""

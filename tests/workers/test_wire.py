@@ -9,9 +9,13 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
+from twisted.names import dns
 from twisted.trial.unittest import TestCase
 
 from pylb.model import Config, InetAddress, PoolSpec, TcpListener
+from pylb.proxy.dns.follow import Found, Target
+from pylb.proxy.dns.message import Question
+from pylb.proxy.resolve import Name
 from pylb.workers.wire import Channel, Socket, Start, receive
 from tests.backends import until
 
@@ -20,7 +24,16 @@ CONFIG = Config(
     listeners={"a": TcpListener(name="a", listen=(InetAddress("127.0.0.1", 80),), pool="p")},
     workers=2,
 )
-START = Start(2, CONFIG, 1.0, ((Socket("a", InetAddress("127.0.0.1", 80), 3),), ()), 4, None)
+FOUND = Found([Target("10.0.0.1", 80)], ((Question("app.test", dns.A), ("10.0.0.1",)),))
+START = Start(
+    2,
+    CONFIG,
+    1.0,
+    ((Socket("a", InetAddress("127.0.0.1", 80), 3),), ()),
+    4,
+    None,
+    names={Name("app.test", followed=True): FOUND},
+)
 
 
 class WireTests(TestCase):

@@ -19,13 +19,16 @@ from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
 from pylb.balance.sticky import Learned, LearnedSessions
 from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UnixAddress
+from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import Bound
+from pylb.proxy.resolve import Name, Names
 from pylb.service import Inherited
 from pylb.workers.wire import Channel, Socket, Start
 from pylb.workers.worker import LONGEST, Telling, Worker
 
 ANY = InetAddress("127.0.0.1", 0)
 UNIX = UnixAddress("s")
+FOUND = Found([Target("10.0.0.1")])
 LEARN = StickyLearn(create=("$remote_addr",), lookup=("$remote_addr",))
 
 
@@ -88,7 +91,8 @@ class WorkerTests(SynchronousTestCase):
         os.ftruncate(memory, Scoreboard.size(2, 1))
         self.board = Scoreboard.lay_out(memoryview(mmap(memory, 0)), 2, 1)
         self.reactor.advance(100.0)
-        start = Start(2, config, 1.0, rows, memory, 9, (("p", "aa", "10.0.0.1:80", 50.0, True),))
+        sessions = (("p", "aa", "10.0.0.1:80", 50.0, True),)
+        start = Start(2, config, 1.0, rows, memory, 9, sessions, names={Name("app.test"): FOUND})
         self.worker = Worker(start, self.reactor, self.reactor.seconds, Balancer)
         os.close(memory)
         self.balancer: Any = self.worker._balancer
@@ -118,6 +122,7 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual([bound.address for bound in bounds], [ANY, UNIX])
         self.assertEqual([(bound.socket.gettimeout(), bound.owns_file) for bound in bounds], [(0.0, False)] * 2)
         self.assertEqual(self.balancer.inherited.log, 9)
+        self.assertEqual(self.balancer.inherited.names, {Name("app.test"): FOUND})
 
     def test_colleagues(self) -> None:
         """Its pools count in its own row, and look at the others'."""
@@ -252,6 +257,11 @@ class TellingTests(SynchronousTestCase):
         log.emit(LogLevel.info, "starting on 80")
         log.emit(LogLevel.critical, "broken")
         self.assertEqual([text for *_, text in self.wire.said()], ["broken"])
+
+    def test_names(self) -> None:
+        """What is found of names the supervisor says itself."""
+        Logger(Names.__module__, observer=self.telling).warn("app.test was not found")
+        self.assertEqual(self.wire.said(), [])
 
     def test_long(self) -> None:
         """A text is cut rather than refused."""

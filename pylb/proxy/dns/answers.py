@@ -40,10 +40,10 @@ class Known:
 
     __slots__ = ("__weakref__", "due", "failures", "nothing", "problem", "question", "values", "waiting")
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, values: tuple[Any, ...] = ()) -> None:
         self.question = question
         #: The last answer, see `pylb.proxy.dns.message.Reply`; it stays when none is to be had.
-        self.values: tuple[Any, ...] = ()
+        self.values = values
         #: Why the last answer has no values.
         self.nothing = ""
         #: Why there is no answer now, and how many times in a row there was none.
@@ -81,11 +81,14 @@ class Answers:
         self._lanes = DeferredSemaphore(AT_ONCE)
         self._under_way: dict[Deferred[None], None] = {}
 
-    def about(self, question: Question) -> Known:
-        """What is known of a question; remembered for as long as somebody holds it."""
+    def about(self, question: Question, before: tuple[Any, ...] = ()) -> Known:
+        """What is known of a question; remembered for as long as somebody holds it.
+
+        Where that is nothing, the values that somebody had `before` are its last answer, and it is time to ask.
+        """
         known = self._known.get(question)
         if known is None:
-            known = self._known[question] = Known(question)
+            known = self._known[question] = Known(question, before)
         return known
 
     def refresh(self, known: Known) -> Deferred[None]:

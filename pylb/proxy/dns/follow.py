@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
@@ -21,7 +21,7 @@ from pylb.model import InetAddress
 from pylb.proxy.dns.answers import SHORTEST, Answers, Known
 from pylb.proxy.dns.message import Question, Service
 
-__all__ = ["Follower", "Target"]
+__all__ = ["NEVER", "Follower", "Found", "Target"]
 
 #: By what part of its time an answer is asked for later, at most.
 _JITTER = 0.1
@@ -42,8 +42,20 @@ class Target(NamedTuple):
         return f"{InetAddress(self.host, self.port)} (priority {self.priority}, weight {self.weight})"
 
 
+class Found(NamedTuple):
+    """What a name was found to stand for: enough to go on from there elsewhere."""
+
+    targets: Sequence[Target] = ()
+    #: What they are made of, question by question, if it was asked for in DNS.
+    answers: tuple[tuple[Question, tuple[Any, ...]], ...] = ()
+
+
+#: It was not found yet.
+NEVER: Final = Found()
+
+
 class Follower:
-    """Follows one name, or one service.
+    """Follows one name, or one service, from what was found `before` on.
 
     `heard` is told after each look: the targets, sorted, none if there never were any; and why they are not the newest,
     if they are not.
@@ -56,17 +68,23 @@ class Follower:
         answers: Answers,
         random: Callable[[], float],
         heard: Callable[[Sequence[Target], str], None],
+        before: Found = NEVER,
     ) -> None:
         self._name = name
         self._is_service = is_service
         self._answers = answers
         self._random = random
         self._heard = heard
-        self._targets: list[Target] = []
+        self._targets = list(before.targets)
         #: What the targets are made of; answers are remembered while they are held.
-        self._known: list[Known] = []
+        self._known = [answers.about(question, values) for question, values in before.answers]
         self._again: IDelayedCall | None = None
         self._stopped = False
+
+    @property
+    def found(self) -> Found:
+        """The targets of now, and what they are made of."""
+        return Found(self._targets, tuple((known.question, known.values) for known in self._known))
 
     def start(self) -> None:
         """Look now, and whenever it is time to."""

@@ -161,6 +161,20 @@ class AnswersTests(TestCase):
             await round_trips()
         self.assertEqual(self.server.asked, ["udp a.test A"] * 2)
 
+    async def test_before(self) -> None:
+        """What somebody knew before is due, and stays when there is no answer; what is known here counts for more."""
+        self.server.records.clear()
+        self.server.instead = [self.failure]
+        answers = self.answers()
+        known = answers.about(APP, ("10.0.0.9",))
+        await answers.refresh(known)
+        self.assertEqual((known.values, bool(known.problem)), (("10.0.0.9",), True))
+        self.assertIs(answers.about(APP, ("10.0.0.8",)), known)
+        self.assertEqual(known.values, ("10.0.0.9",))
+        self.time.advance(SHORTEST)
+        await answers.refresh(known)
+        self.assertEqual((known.values, known.problem), ((), ""))
+
     async def test_not_all_at_once(self) -> None:
         """Few questions are under way at a time; the others wait until one of these has ended."""
         held: list[bytes] = []

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from pylb.model import Resolver
 from pylb.proxy.dns.answers import SHORTEST, Answers
-from pylb.proxy.dns.follow import Follower, Target
+from pylb.proxy.dns.follow import NEVER, Follower, Found, Target
 from tests.backends import round_trips, until
 from tests.proxy.dns.servers import DnsServer, Time
 
@@ -35,8 +35,12 @@ class Followers(TestCase):
         #: What was heard: the addresses (or targets of a service), and the problem.
         self.heard: list[tuple[Sequence[Target], str]] = []
 
-    def follow(self, name: str = "a.test", service: bool = False, random: float = 0.0) -> Follower:
-        follower = Follower(name, service, self.answers, lambda: random, lambda *heard: self.heard.append(heard))
+    def follow(
+        self, name: str = "a.test", service: bool = False, random: float = 0.0, before: Found = NEVER
+    ) -> Follower:
+        follower = Follower(
+            name, service, self.answers, lambda: random, lambda *heard: self.heard.append(heard), before
+        )
         self.addCleanup(follower.stop)
         follower.start()
         return follower
@@ -182,6 +186,67 @@ class NameTests(Followers):
         self.answers.stop()
         await self.hears_nothing()
         self.assertEqual(self.time.getDelayedCalls(), [])
+
+
+class BeforeTests(Followers):
+    """From what another one has found."""
+
+    async def before(self, name: str = "a.test", service: bool = False) -> Found:
+        follower = self.follow(name, service)
+        await until(lambda: self.heard)
+        self.heard.clear()
+        follower.stop()
+        self.answers = Answers(Resolver(), [self.server.address], self.time, self.time.seconds)
+        self.addCleanup(self.answers.stop)
+        return follower.found
+
+    async def test_nobody_answers(self) -> None:
+        """Each part is asked at once, though its time is not over, and counts with its last answer."""
+        self.server.has("a.test", "A", "10.0.0.1")
+        self.server.has("a.test", "AAAA", "fd00::1")
+        before = await self.before()
+        self.server.asked.clear()
+        self.server.instead = [failure] * 2
+        follower = self.follow(before=before)
+        problem = f"a.test A: the server failed (SERVFAIL) ({self.server.address})"
+        await self.hears("10.0.0.1", "fd00::1", problem=problem)
+        self.assertEqual(sorted(self.server.asked), BOTH)
+        self.assertEqual(follower.found, before)
+        self.time.advance(SHORTEST)
+        await self.hears("10.0.0.1", "fd00::1")
+
+    async def test_half_an_answer(self) -> None:
+        """What is answered is new, what is not is as before."""
+        self.server.has("a.test", "A", "10.0.0.1")
+        self.server.has("a.test", "AAAA", "fd00::1")
+        before = await self.before()
+        self.server.has("a.test", "A", "10.0.0.2")
+        self.server.instead = [lambda question: self.server.answer(question).to_wire(), failure]
+        self.follow(before=before)
+        problem = f"a.test AAAA: the server failed (SERVFAIL) ({self.server.address})"
+        await self.hears("10.0.0.2", "fd00::1", problem=problem)
+
+    async def test_lost(self) -> None:
+        """A name that does not exist any more keeps its targets, also for one that begins after that."""
+        self.server.has("a.test", "A", "10.0.0.1")
+        before = await self.before()
+        self.server.records.clear()
+        for _ in range(2):
+            follower = self.follow(before=before)
+            await self.hears("10.0.0.1", problem=NXDOMAIN)
+            before = follower.found
+
+    async def test_service(self) -> None:
+        """Records with their priorities and weights, and the addresses of their targets."""
+        name = "_http._tcp.a.test"
+        self.server.has(name, "SRV", "10 5 80 x.test.", "20 1 81 y.test.")
+        self.server.has("x.test", "A", "10.0.0.1")
+        self.server.has("y.test", "A", "10.0.0.2")
+        before = await self.before(name, service=True)
+        self.server.instead = [failure] * 5
+        self.follow(name, service=True, before=before)
+        problem = f"{name} SRV: the server failed (SERVFAIL) ({self.server.address})"
+        await self.hears(Target("10.0.0.1", 80, 10, 5), Target("10.0.0.2", 81, 20, 1), problem=problem)
 
 
 class ServiceTests(Followers):
