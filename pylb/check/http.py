@@ -30,8 +30,6 @@ class HttpProbe:
 
     def __init__(self, spec: HttpCheck) -> None:
         self._spec = spec
-        #: It is always the same.
-        self._request = b""
         #: When the connection that is kept is too old.
         self._expires = -inf
 
@@ -50,8 +48,7 @@ class HttpProbe:
         await self._ask(target, fresh)
 
     async def _ask(self, target: Target, conversation: Conversation) -> None:
-        self._request = self._request or _request(self._spec, target.host)
-        conversation.write(self._request)
+        conversation.write(_request(self._spec, target.host))
         answer = _Answer(self._spec)
         try:
             reusable = await conversation.until(lambda data: answer.read(data, conversation.ended))

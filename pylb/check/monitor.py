@@ -5,17 +5,17 @@
 - First checks are spread over their interval, so that they never fire all at once, however many pools there are;
   mandatory ones, for which clients wait, follow close behind one another.
 - Only so many run at once as descriptors were set aside for; the others wait for their turn.
+- Over a reload a check that is as before goes on, with all that it has come to, also while it is under way.
 - What checks find is told to the pools, and nobody else: `checked`, `switch` and `reweigh`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import chain
 from random import Random
-from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from pylb.balance.pool import Pool
 from pylb.balance.server import Server
@@ -31,8 +31,6 @@ from pylb.words import one_line
 __all__ = ["Monitor"]
 
 Owner: TypeAlias = tuple[Pool, Server]
-#: Nobody was checked before.
-NOBODY: Final[Mapping[Owner, list[Watch]]] = MappingProxyType({})
 
 #: Seconds between two first mandatory checks.
 _CLOSE = 0.002
@@ -74,11 +72,12 @@ class Monitor:
         self._last = 0.0
 
     def start(self, before: Monitor | None = None) -> None:
-        """Begin to check, or go on with what `before` has come to, which stops."""
+        """Begin to check, or go on as `before` did, by the same clock, which stops."""
         self._started = True
-        known = {} if before is None else before._watches
+        if before is not None:
+            self._deadlines = before._deadlines
         for pool in self._pools:
-            self.follow(pool, known)
+            self.follow(pool, before)
         if before is not None:
             before.stop()
 
@@ -94,8 +93,8 @@ class Monitor:
         for owner in list(self._watches):
             self._forget(owner)
 
-    def follow(self, pool: Pool, known: Mapping[Owner, list[Watch]] = NOBODY) -> None:
-        """Check the servers that `pool` has now, and no others, once all has started; `known` is who was checked before."""
+    def follow(self, pool: Pool, before: Monitor | None = None) -> None:
+        """Check the servers that `pool` has now, and no others, once all has started; going on with what `before` does."""
         if not self._started or pool not in self._pools:
             return
         present = {(pool, server) for server in pool.servers}
@@ -103,7 +102,7 @@ class Monitor:
             self._forget(owner)
         for server in pool.servers:
             if (pool, server) not in self._watches and not server.missing:
-                self._watch(pool, server, known.get((pool, server), ()))
+                self._watch(pool, server, before)
                 self._tell(pool, server)
 
     def tally(self, pool: Pool, server: Server) -> Tally:
@@ -117,23 +116,50 @@ class Monitor:
             all(passed) if passed else None,
         )
 
-    def _watch(self, pool: Pool, server: Server, known: Iterable[Watch]) -> None:
+    def release(self, pool: Pool, server: Server, spec: HealthCheck) -> Watch | None:
+        """Let go of one that does just this, if there is one: it goes on elsewhere."""
+        watches = self._watches.get((pool, server), [])
+        watch = next((watch for watch in watches if watch.spec == spec), None)
+        if watch is not None:
+            watches.remove(watch)
+            del self._owners[watch]
+            self._running.discard(watch)
+        return watch
+
+    def _watch(self, pool: Pool, server: Server, before: Monitor | None) -> None:
         self._watches[pool, server] = watches = []
         for spec in pool.spec.health_check:
-            tls = self._pools[pool].get(type(spec) is GrpcCheck)
-            target = Target(server, self._reactor, self._streams, self._deadlines, tls, spec.port, self._may_keep)
-            watch = Watch(spec, make_check(spec), target, self, self._deadlines, self._random.random)
+            watch = before.release(pool, server, spec) if before is not None else None
+            if watch is None:
+                watch = self._begin(pool, server, spec)
+            else:
+                self._go_on(pool, server, watch)
             watches.append(watch)
             self._owners[watch] = pool, server
-            before = next((other for other in known if other.spec == spec), None)
-            if before is not None:
-                watch.go_on(before)
-            elif spec.persistent and server.checked == "passed":
-                watch.healthy = True
-            if before is None or watch.healthy is None:
+
+    def _begin(self, pool: Pool, server: Server, spec: HealthCheck) -> Watch:
+        target = Target(
+            server, self._reactor, self._streams, self._deadlines, self._tls_to(pool, spec), spec.port, self._may_keep
+        )
+        watch = Watch(spec, make_check(spec), target, self, self._deadlines, self._random.random)
+        if spec.persistent and server.checked == "passed":
+            watch.healthy = True
+        watch.start(self._first(spec))
+        return watch
+
+    def _go_on(self, pool: Pool, server: Server, watch: Watch) -> None:
+        spec = watch.spec
+        watch.target.use(server, self._tls_to(pool, spec), self._may_keep)
+        watch.go_on(self)
+        if watch.under_way:
+            self._running.add(watch)
+        if watch.healthy and spec.mandatory and not spec.persistent:
+            watch.lapse()
+            if not watch.under_way:
                 watch.start(self._first(spec))
-            else:
-                watch.start(before.pause())
+
+    def _tls_to(self, pool: Pool, spec: HealthCheck) -> ClientTLS | None:
+        return self._pools[pool].get(type(spec) is GrpcCheck)
 
     def _first(self, spec: HealthCheck) -> float:
         """Seconds until a first check."""

@@ -153,23 +153,36 @@ class Target:
     ) -> None:
         self.reactor = reactor
         self.address = _with_port(server.address, port)
-        #: What the operator calls it: "app.example.com:80", "unix:/run/app.sock".
-        self.name = str(server.spec.address)
-        #: What to call it in its own protocol: "app.example.com:80", of a Unix socket "localhost".
-        self.host = str(server.spec.address) if isinstance(server.spec.address, InetAddress) else "localhost"
-        #: Whether the pool's connections are.
-        self.encrypted = tls is not None
         self.clock = deadlines.clock
-        self._server = Server(server.spec, self.address)
         self._streams = streams
-        self._tls = tls
-        self._may_keep = may_keep
+        self._tls: ClientTLS | None = None
+        #: Whether what is open was opened as is asked for now.
+        self._is_current = True
         self._open: list[Conversation | Datagrams] = []
         #: Asked to close when the last check was over.
         self._closing: list[Conversation] = []
         self._kept: Conversation | None = None
         #: The last one that was asked for.
         self._connecting: _Connecting | None = None
+        self.use(server, tls, may_keep)
+
+    def use(self, server: Server, tls: ClientTLS | None, may_keep: Callable[[], bool]) -> None:
+        """Ask `server`, which has the same address still, like this, beginning with the next connection.
+
+        Over TLS that is a new one.
+        """
+        #: What the operator calls it: "app.example.com:80", "unix:/run/app.sock".
+        self.name = str(server.spec.address)
+        #: What to call it in its own protocol: "app.example.com:80", of a Unix socket "localhost".
+        self.host = str(server.spec.address) if isinstance(server.spec.address, InetAddress) else "localhost"
+        #: Whether the pool's connections are.
+        self.encrypted = tls is not None
+        self._server = Server(server.spec, self.address)
+        self._may_keep = may_keep
+        if tls is not None or self._tls is not None:
+            self._drop_kept()
+            self._is_current = self._connecting is None
+        self._tls = tls
 
     def connect(self, encrypted: bool = True) -> Deferred[Conversation]:
         """A new connection; fails with `pylb.proxy.dial.UpstreamError`.
@@ -196,7 +209,7 @@ class Target:
 
     def keep(self, conversation: Conversation) -> None:
         """Leave it open for the next check, if that may be.  What has come is forgotten."""
-        if self._may_keep():
+        if self._is_current and self._may_keep():
             self._open.remove(conversation)
             conversation.received = b""
             self._kept = conversation
@@ -214,6 +227,7 @@ class Target:
         for conversation in self._closing:
             conversation.abort()
         self._connecting = None
+        self._is_current = True
         opened, self._open = self._open, []
         for it in opened:
             it.close()
@@ -221,11 +235,15 @@ class Target:
 
     def leave(self) -> None:
         """There will be no further check."""
+        self._drop_kept()
+        self.close()
+        self.close()
+
+    def _drop_kept(self) -> None:
         if self._kept is not None:
-            self._open.append(self._kept)
+            self._kept.close()
+            self._closing.append(self._kept)
             self._kept = None
-        self.close()
-        self.close()
 
     def _opened(self, it: Any) -> Any:
         self._open.append(it)

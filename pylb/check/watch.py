@@ -124,15 +124,21 @@ class Watch:
         """Be due in so many seconds for the first time."""
         self._sleep(self._deadlines.clock() + seconds)
 
-    def go_on(self, before: Watch) -> None:
-        """Begin with what `before` has come to, the same check of the same server; that it passed counts only as asked."""
-        self.tally, self.reason = before.tally, before.reason
-        if not before.healthy or self.spec.persistent or not self.spec.mandatory:
-            self.healthy, self.passes, self.fails = before.healthy, before.passes, before.fails
+    @property
+    def under_way(self) -> bool:
+        """Whether the server is being asked."""
+        return self._running is not None
 
-    def pause(self) -> float:
-        """Seconds until it is due; 0.0 if it is under way."""
-        return max(0.0, self._next - self._deadlines.clock()) if self._running is None else 0.0
+    def go_on(self, rota: Rota) -> None:
+        """Be of `rota` from now on: due when it was, at once if it waited for its turn; what is under way goes on."""
+        self._rota = rota
+        if not self.under_way:
+            self._sleep(self._next)
+
+    def lapse(self) -> None:
+        """Begin without a verdict again: that it has passed counts no more."""
+        self.healthy = None
+        self.passes = self.fails = 0
 
     def run(self) -> None:
         """Check now."""

@@ -13,8 +13,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from pylb.balance.server import Server
 from pylb.check.kinds import make_check
-from pylb.model import HeaderTest, HttpCheck, HttpMatch, InetAddress, UpstreamTLS
+from pylb.model import HeaderTest, HttpCheck, HttpMatch, InetAddress, ServerSpec, UpstreamTLS
 from pylb.proxy.tls import ClientTLS
 from tests.backends import Backend, dead_address, until
 from tests.check.asking import Asking, says
@@ -77,6 +78,18 @@ class RequestTests(Asking):
         target = self.target(dead, port=where.port)
         self.assertIsNone(await self.ask(make_check(HttpCheck(port=where.port)), target))
         self.assertIn(b"\r\nHost: %b\r\n" % str(dead).encode(), self.server.peers[0].heard)
+
+    async def test_other_name(self):
+        """A server that is called something else from now on is asked by its new name."""
+        target, check = self.target(where := self.tcp(says(OK))), make_check(HttpCheck(keepalive_time=60.0))
+        await self.ask(check, target)
+        target.use(Server(ServerSpec(address=InetAddress("b.example.com", 80)), where), None, lambda: True)
+        await self.ask(check, target)
+        heard = bytes(self.server.peers[0].heard)
+        self.assertLess(
+            heard.index(b"\r\nHost: %b\r\n" % str(where).encode()), heard.index(b"\r\nHost: b.example.com:80\r\n")
+        )
+        target.leave()
 
     async def test_refused(self):
         self.assertIn("refused", await self.verdict(HttpCheck(), dead_address(self)))

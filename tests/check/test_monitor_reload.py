@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from random import Random
 
@@ -29,6 +31,12 @@ class ReloadTestCase(MonitorTestCase):
 
     def states(self, pool: Pool) -> list[str]:
         return [each.status for each in pool.servers]
+
+    def answer(self) -> None:
+        """Let all that are held have their answers."""
+        held, self.scene.held, self.scene.holds = self.scene.held, {}, False
+        for answer in held.values():
+            answer.callback(None)
 
     def checked(self, *checks: HealthCheck, **faults: str) -> Pool:
         """A pool of A and B that has been checked for 2 seconds; `faults` of "a" or "b"."""
@@ -151,7 +159,7 @@ class SameTests(ReloadTestCase):
         self.assertEqual([monitor.tally(pool, each).checks for each in pool.servers], [2, 2])
 
     def test_mandatory_twice(self) -> None:
-        """Another reload before it has answered finds it checking still, and asks at once."""
+        """Another reload before it has answered finds it checking still; it is asked once."""
         check = self.own(interval=100.0, mandatory=True)
         pool = self.checked(check)
         self.scene.holds = True
@@ -159,9 +167,8 @@ class SameTests(ReloadTestCase):
         self.pass_by(1.0)
         self.reload(pool, check)
         self.assertEqual(self.states(pool), ["checking", "checking"])
-        self.scene.holds = False
-        self.pass_by(0.05)
-        self.assertEqual(self.states(pool), ["up", "up"])
+        self.answer()
+        self.assertEqual((self.states(pool), len(self.scene.asked)), (["up", "up"], 4))
 
     def test_persistent(self) -> None:
         """Who has passed a mandatory one that is persistent goes on to serve, and in its rhythm."""
@@ -171,6 +178,30 @@ class SameTests(ReloadTestCase):
             self.reload(pool, check)
         self.pass_by(3.0)
         self.assertEqual((self.states(pool), self.heard.news, len(self.scene.asked)), (["up", "up"], [], 2))
+
+    def test_two_of_a_kind(self) -> None:
+        """Two equal checks are two, before and after."""
+        check = self.own(interval=1.0)
+        pool = self.pool(check, check, count=1)
+        self.start(pool)
+        self.pass_by(2.05)
+        for checks, total in (((check, check), 4), ((check,), 2), ((check, check), 2)):
+            monitor = self.reload(pool, *checks, servers=(0,))
+            self.assertEqual(monitor.tally(pool, pool.servers[0]).checks, total)
+        self.scene.asked.clear()
+        self.pass_by(2.0)
+        self.assertEqual(self.scene.asked, [A] * 4)
+
+    def test_forgotten(self) -> None:
+        """What goes on keeps nothing alive of those who checked before."""
+        check = self.own(interval=1.0, timeout=60.0)
+        pool = self.checked(check)
+        self.scene.holds = True
+        self.pass_by(0.6)
+        before = weakref.ref(self.monitor)
+        self.reload(pool, check)
+        gc.collect()
+        self.assertIsNone(before())
 
     def test_persistent_without_answer(self) -> None:
         """Who has never passed does not serve because it would be persistent."""

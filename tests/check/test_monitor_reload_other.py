@@ -125,21 +125,6 @@ class ServersTests(ReloadTestCase):
         self.pass_by(3.0)
         self.assertEqual(self.scene.asked, [B] * 3)
 
-    def test_under_way(self) -> None:
-        """What was being asked is given up, and its answer is nobody's; it is asked again when it is due."""
-        check = self.own(interval=1.0, timeout=60.0)
-        pool = self.checked(check)
-        self.scene.holds = True
-        self.pass_by(1.0)
-        self.assertEqual(len(self.scene.held), 2)
-        given_up = dict(self.scene.held)
-        monitor = self.reload(pool, check)
-        self.assertEqual([monitor.tally(pool, each).checks for each in pool.servers], [2, 2])
-        self.assertTrue(all(answer.called for answer in given_up.values()))
-        self.scene.holds = False
-        self.pass_by(1.0)
-        self.assertEqual([monitor.tally(pool, each).checks for each in pool.servers], [3, 3])
-
     def test_room(self) -> None:
         """No more at once than there is room for now."""
         check = self.own(interval=1.0, timeout=60.0)

@@ -6,9 +6,10 @@ import re
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from pylb.balance.server import Server
 from pylb.check.interface import Unhealthy
 from pylb.check.target import Target
-from pylb.model import InetAddress, UnixAddress, UpstreamTLS
+from pylb.model import InetAddress, ServerSpec, UnixAddress, UpstreamTLS
 from pylb.proxy.dial import UpstreamError
 from pylb.proxy.tls import ClientTLS
 from tests.backends import dead_address, until
@@ -152,6 +153,41 @@ class OpenTests(Asking):
         self.assertIsNone(target.kept())
         target.close()
         await until(lambda: self.server.peers and self.server.peers[0].lost)
+
+    async def test_used_plainly(self):
+        """What is kept stays when the server has got another name, and nothing is encrypted; the name is the new one."""
+        target = self.target(self.tcp())
+        target.keep(kept := await target.connect())
+        named = Server(ServerSpec(address=InetAddress("b.example.com", 80)), target.address)
+        target.use(named, None, lambda: True)
+        self.assertEqual((target.name, target.host), ("b.example.com:80", "b.example.com:80"))
+        self.assertIs(target.kept(), kept)
+        target.leave()
+
+    async def test_used_with_tls(self):
+        """What was kept is closed when anything is, or was, encrypted."""
+        tls = ClientTLS(UpstreamTLS())
+        for before, after in ((None, tls), (tls, None)):
+            target = self.target(self.tcp(), before)
+            target.keep(await target.connect(encrypted=False))
+            target.close()
+            target.use(target._server, after, lambda: True)
+            self.assertEqual((target.encrypted, target.kept()), (after is not None, None))
+            await until(lambda: self.server.peers and self.server.peers[0].lost)
+            target.keep(kept := await target.connect(encrypted=False))
+            self.assertIs(target.kept(), kept)
+            target.leave()
+
+    async def test_used_meanwhile(self):
+        """A check that is under way goes on as it began, and leaves nothing that was encrypted otherwise."""
+        target = self.target(self.tcp(greets(b"a")))
+        conversation = await target.connect()
+        target.use(target._server, ClientTLS(UpstreamTLS()), lambda: True)
+        await conversation.expect(re.compile(b"a"))
+        target.keep(conversation)
+        self.assertIsNone(target.kept())
+        target.close()
+        await until(lambda: self.server.peers[0].lost)
 
     async def test_no_port(self):
         self.assertRaises(Unhealthy, self.target(UnixAddress("/run/a")).datagrams)
