@@ -40,6 +40,10 @@ _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([nrt0\\])|(.?))", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
 _URI = re.compile(r"/[!-~]*")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
+#: They make a server wait for a body, or doubt the request.
+_OF_A_BODY = frozenset({"content-length", "expect", "trailer", "transfer-encoding"})
+#: Some servers want to be told that there is none.
+_NO_BODY = ("content-length", "0")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_TEST = re.compile(r"(present|absent)|(=|!=|~|!~) ?(.+)", re.DOTALL)
 _STATUS = re.compile(r"([1-9]\d\d)(?:-([1-9]\d\d))?")
@@ -114,10 +118,20 @@ def _header_test(name: str, test: object) -> model.HeaderTest:
 
 
 def _headers(value: object) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _header(name, line)) for name, line in _mapping(value).items())
+    lines = _mapping(value)
+    first: dict[str, str] = {}
+    for name in lines:
+        if first.setdefault(name.lower(), name) != name:
+            raise ValueError(f"{name} is the header {first[name.lower()]} once more: leave one out")
+    return tuple((name, _header(name, line)) for name, line in lines.items())
 
 
 def _header(name: str, line: object) -> str:
+    if isinstance(line, int | float):
+        text = scalars.number_text(line).lower()  # "true", too
+        raise ValueError(f"{name} must be text, not {text}: write {quoted(text)}")
+    if name.lower() in _OF_A_BODY and (name.lower(), line) != _NO_BODY:
+        raise ValueError(f"{name} speaks of a body, which the request of a check has not: leave it out")
     if not isinstance(line, str) or not line.isprintable() or not line.isascii():
         raise ValueError(f"{name} must be text of plain characters, not {quoted(line)}")
     return line
@@ -140,13 +154,6 @@ def _body(value: object) -> tuple[re.Pattern[bytes], bool]:
     return _regex(regex), mark == "!~"
 
 
-def _port(value: object) -> int:
-    port = scalars.whole(1)(value)
-    if port > 65535:
-        raise ValueError(f"must be from 1 to 65535, not {port}")
-    return port
-
-
 def _command(value: list[str], info: ValidationInfo) -> list[str]:
     """A program with a slash in it is a path, relative to the folder of the file as all paths are."""
     program, *arguments = value
@@ -158,24 +165,28 @@ def _command(value: list[str], info: ValidationInfo) -> list[str]:
     return [path, *arguments]
 
 
-def _matching(form: re.Pattern[str], what: str) -> PlainValidator:
-    def read(value: object) -> str:
-        text = scalars.text(value)
-        if not form.fullmatch(text):
-            raise ValueError(f"{quoted(text)} is no {what}")
-        return text
+def _uri(value: object) -> str:
+    uri = scalars.text(value)
+    if not _URI.fullmatch(uri):
+        raise ValueError(f"{quoted(uri)} is no path of a URL")
+    return uri
 
-    return PlainValidator(read)
+
+def _method(value: object) -> str:
+    method = scalars.text(value)
+    if not _METHOD.fullmatch(method):
+        raise ValueError(f"{quoted(method)} is no method of HTTP")
+    if method == "CONNECT":
+        raise ValueError("CONNECT asks a proxy for a tunnel: write GET or HEAD, or have the type tcp connect")
+    return method
 
 
 _Type: TypeAlias = Annotated[
     str | Own, PlainValidator(_type), shapes.either(shapes.words(*_NAMED), shapes.matching(NAME))
 ]
-_Port: TypeAlias = Annotated[
-    int, PlainValidator(_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
-]
-_Uri: TypeAlias = Annotated[str, _matching(_URI, "path of a URL"), shapes.matching(_URI)]
-_Verb: TypeAlias = Annotated[str, _matching(_METHOD, "method of HTTP"), shapes.matching(_METHOD)]
+_Port: TypeAlias = Annotated[int, PlainValidator(scalars.whole(1, 65535)), shapes.whole(1, 65535)]
+_Uri: TypeAlias = Annotated[str, PlainValidator(_uri), shapes.matching(_URI)]
+_Verb: TypeAlias = Annotated[str, PlainValidator(_method), shapes.matching(_METHOD)]
 _Bytes: TypeAlias = Annotated[bytes, PlainValidator(_bytes), shapes.TEXT]
 _Expect: TypeAlias = Annotated[re.Pattern[bytes], PlainValidator(_expect), shapes.TEXT]
 _NAMES = WithJsonSchema({"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pylb.config import scalars
 from pylb.config.mistakes import Mistake
 from pylb.config.parts import Part, is_unix
+from pylb.model import Outlier
 from pylb.words import quoted
 
 __all__ = ["about_pool"]
@@ -25,6 +26,7 @@ def about_pool(pool: Part) -> Iterator[Mistake]:
     yield from _about_slow_start(pool)
     yield from _about_ring(pool)
     yield from _about_outliers(pool)
+    yield from _about_ejection_times(pool)
     yield from _about_retries(pool)
     yield from _about_checks(pool)
     yield from _same_route(pool)
@@ -45,6 +47,24 @@ def _about_outliers(pool: Part) -> Iterator[Mistake]:
         for key in ("max_fails", "fail_timeout"):
             if isinstance(server, dict) and key in server:
                 yield pool.mistake(text, "servers", place, key, at_key=True)
+
+
+def _about_ejection_times(pool: Part) -> Iterator[Mistake]:
+    """Pauses grow from the first to the longest."""
+    outlier = pool.keys.get("outlier")
+    if not isinstance(outlier, dict):
+        return
+    usual = Outlier()
+    first = _seconds(outlier.get("base_ejection_time", usual.base_ejection_time))
+    longest = _seconds(outlier.get("max_ejection_time", usual.max_ejection_time))
+    if first is not None and longest is not None and longest < first:
+        key, unless = (
+            ("max_ejection_time", "") if "max_ejection_time" in outlier else ("base_ejection_time", " by default")
+        )
+        text = (
+            f'"max_ejection_time" is {longest:g} s{unless}, less than "base_ejection_time", {first:g} s: make it longer'
+        )
+        yield pool.mistake(text, "outlier", key)
 
 
 def _about_retries(pool: Part) -> Iterator[Mistake]:
@@ -101,7 +121,12 @@ def _same_route(pool: Part) -> Iterator[Mistake]:
 
 
 def _lasts(written: object) -> bool:
+    return (_seconds(written) or 0.0) > 0
+
+
+def _seconds(written: object) -> float | None:
+    """A duration; None if it is none, which is told elsewhere."""
     try:
-        return scalars.duration(written) > 0
+        return scalars.duration(written)
     except ValueError:
-        return False
+        return None

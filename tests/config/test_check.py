@@ -90,6 +90,11 @@ class CheckTests(CheckTestCase):
         ):
             self.assertEqual(self.check(f"type: {type_}, {text}"), expected)
 
+    def test_no_body(self) -> None:
+        """A server may be told that there is none."""
+        spec = self.check("type: http, method: POST, headers: {Content-Length: '0'}")
+        self.assertEqual(spec.headers, (("Content-Length", "0"),))
+
     def test_http(self) -> None:
         """All keys; ranges of status, header tests by lower-case names, regexes of bytes."""
         text = (
@@ -165,15 +170,20 @@ class CheckTests(CheckTestCase):
 class MistakeTests(CheckTestCase):
     def test_values(self) -> None:
         """Each with its place and what to do."""
+        leave = "which the request of a check has not: leave it out"
         table = {
             "type: htp": 'type: unknown type of health check "htp", did you mean "http"?',
             "type: own": 'type: unknown type of health check "own"',
             "type: http, interval: 0": "interval: must be longer than 0",
             "type: http, fails: 0": "fails: must be from 1 to 2147483647, not 0",
+            "type: http, port: 0": "port: must be from 1 to 65535, not 0",
             "type: http, port: 65536": "port: must be from 1 to 65535, not 65536",
             "type: http, uri: health": 'uri: "health" is no path of a URL',
             "type: http, uri: /a b": 'uri: "/a b" is no path of a URL',
             "type: http, method: get": 'method: "get" is no method of HTTP',
+            "type: http, method: CONNECT": (
+                "method: CONNECT asks a proxy for a tunnel: write GET or HEAD, or have the type tcp connect"
+            ),
             "type: http, headers: {a b: c}": 'headers: "a b" is no name of a header',
             "type: http, headers: {a: é}": 'headers: a must be text of plain characters, not "é"',
             "type: http, headers: []": "headers: must be a mapping of names of headers",
@@ -201,7 +211,14 @@ class MistakeTests(CheckTestCase):
                 'command: there is no program "no-such-program" in the PATH that may be run'
             ),
             "type: exec, command: [/dev/null]": 'command: there is no program "/dev/null" that may be run',
-            "type: http, headers: {a: 1}": 'headers: a must be text of plain characters, not "1"',
+            "type: http, headers: {a: []}": 'headers: a must be text of plain characters, not "[]"',
+            "type: http, headers: {a: 1}": 'headers: a must be text, not 1: write "1"',
+            "type: http, headers: {a: true}": 'headers: a must be text, not true: write "true"',
+            "type: http, headers: {Host: a, host: b}": "headers: host is the header Host once more: leave one out",
+            **{
+                f"type: http, headers: {{{line}}}": f"headers: {line.partition(':')[0]} speaks of a body, {leave}"
+                for line in ("Content-Length: '5'", "transfer-encoding: chunked", "Expect: 100-continue", "Trailer: a")
+            },
         }
         for text, mistake in table.items():
             [found] = self.wrong(f"{{{text}}}")

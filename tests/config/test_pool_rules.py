@@ -27,6 +27,36 @@ class PoolTests(ConfigTestCase):
         ]
         self.assertEqual(expected, self.mistakes(text))
 
+    def test_ejection_times(self) -> None:
+        """The first pause of a server that is ejected is not longer than the longest."""
+        text = "pools: {a: {servers: [a:80], outlier: {%s}}}\nlisteners: {t: {protocol: tcp, listen: 1, pool: a}}\n"
+        table = {
+            "base_ejection_time: 1m, max_ejection_time: 59s": (83, "max", '59 s, less than "base_ejection_time", 60 s'),
+            "max_ejection_time: 29": (59, "max", '29 s, less than "base_ejection_time", 30 s'),
+            "base_ejection_time: 6m": (
+                60,
+                "base",
+                '300 s by default, less than "base_ejection_time", 360 s',
+            ),
+        }
+        for times, (column, which, wrong) in table.items():
+            self.assertEqual(
+                self.mistakes(text % times),
+                [
+                    f"lb.yaml:1:{column}: pools.a.outlier.{which}_ejection_time: "
+                    f'"max_ejection_time" is {wrong}: make it longer'
+                ],
+            )
+        for times in ("base_ejection_time: 1m, max_ejection_time: 1m", "base_ejection_time: 299s"):
+            self.load(text % times)
+        self.assertEqual(
+            self.mistakes(text % "base_ejection_time: x, max_ejection_time: 1s"),
+            [
+                "lb.yaml:1:60: pools.a.outlier.base_ejection_time: "
+                'must be a duration such as 500ms, 5s or 1m30s, not "x"'
+            ],
+        )
+
     def test_all_backups(self) -> None:
         """Somebody must serve before a backup can; short forms are no backups."""
         listeners = "listeners: {t: {protocol: tcp, listen: 1, pool: a}}\n"
