@@ -14,6 +14,7 @@ from pylb.model import InetAddress, ServerSpec
 from pylb.proxy.lookup import RETRY
 from pylb.proxy.resolve import PATIENCE, Names
 from tests.backends import round_trips, until
+from tests.proxy.dns.test_follow import failure
 from tests.proxy.test_resolve import Reactor, Resolver, pool_of
 from tests.proxy.test_resolve_dns import Followed
 
@@ -286,6 +287,19 @@ class FollowedTests(Followed):
         shown = [(each.name, each.spec.weight, each.spec.backup, each.spec.max_fails) for each in pool.servers]
         self.assertEqual(shown, [("10.0.0.1:8080", 5, False, 3), ("10.0.0.2:8081", 5, True, 3)])
         self.assertEqual(pool.servers, servers)
+
+    async def test_half_an_answer(self):
+        """A family that cannot be asked for keeps its addresses beside the other one's new ones."""
+        self.server.has("app.test", "A", "10.0.0.1", ttl=10)
+        self.server.has("app.test", "AAAA", "fd00::1", ttl=10)
+        line = ServerSpec(address=APP, resolve=True)
+        before = await self.start(self.pool(line))
+        draft = self.pool(line)
+        self.server.has("app.test", "A", "10.0.0.2", ttl=10)
+        self.server.instead = [lambda question: self.server.answer(question).to_wire(), failure]
+        self.reload(draft, before.found()).start()
+        await until(lambda: self.names_of(draft) != ["10.0.0.1:80", "[fd00::1]:80"])
+        self.assertEqual(self.names_of(draft), ["10.0.0.2:80", "[fd00::1]:80"])
 
     async def test_another_process(self):
         """What was found can be sent there: it serves at once, whatever DNS says or does not, until that has an answer."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from pylb.balance.server import Server
 from pylb.check.findings import Finding
-from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, TcpCheck
+from pylb.model import Balance, Config, InetAddress, PoolSpec, ServerSpec, TcpCheck
 from pylb.workers.checks import Checks
 from tests.backends import Backend, dead_address, until
 
@@ -90,6 +90,15 @@ class ChecksTests(Checked):
         [(found, (targets, _))] = checks.pools.found().items()
         self.assertIn(("localhost", "127.0.0.1"), [(found.text, target.host) for target in targets])
         self.assertEqual((list(checks.pools.by_name), checks.known(), self.told), (["named"], (), []))
+
+    def test_what_takes_long(self) -> None:
+        """The rings of large pools are made by those that serve, and not here."""
+        ring = Balance(method="hash", key="$remote_addr", consistent=True)
+        server = ServerSpec(address=InetAddress("localhost", 1), weight=10_000)
+        config = Config(pools={"p": PoolSpec(name="p", servers=(server,), balance=ring)}, listeners={}, workers=2)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        tier, *_ = checks.pools.by_name["p"]._tiers
+        self.assertIsNone(tier.method._layout.places)
 
     async def test_who_comes(self) -> None:
         """A server that a name brings later is checked, too."""
