@@ -105,7 +105,7 @@ class Demo(Service):
         if isinstance(server, UdpListener):
             sock = bound.socket
             return reactor.adoptDatagramPort(sock.fileno(), sock.family, DatagramEcho(server.name), MAX_DATAGRAM)
-        return listen_stream(reactor, bound, _factory(server))
+        return listen_stream(reactor, bound, bound.socket.dup(), _factory(server))
 
     def _greet(self, _: None) -> None:
         lines = ["", "pylb serves:"]

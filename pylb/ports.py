@@ -32,7 +32,20 @@ class Ports:
         self._streams = streams
         self._accepting: dict[socket, StreamPort] = {}
         self._answering: dict[socket, tuple[UdpProxy, FrontPort]] = {}
+        #: Duplicates of sockets that are going to be served.
+        self._ready: dict[socket, socket] = {}
         connections.full_changed = self._pause
+
+    def prepare(self, sockets: Iterable[Bound]) -> None:
+        """Have a descriptor ready for each of them that may need one to be served; raises OSError."""
+        for bound in sockets:
+            if bound.socket not in self._accepting:
+                self._ready[bound.socket] = bound.socket.dup()
+
+    def forget(self) -> None:
+        """Close those that nobody has needed."""
+        while self._ready:
+            self._ready.popitem()[1].close()
 
     def serve(self, sockets: Iterable[Bound]) -> None:
         """Let clients in on these, too, or as their listeners are now."""
@@ -67,7 +80,9 @@ class Ports:
         factory = self._fronts.factory(bound.listener.name)
         port = self._accepting.get(bound.socket)
         if port is None:
-            self._accepting[bound.socket] = port = listen_stream(self._streams, bound, factory, self._room)
+            self._accepting[bound.socket] = port = listen_stream(
+                self._streams, bound, self._own(bound.socket), factory, self._room
+            )
         else:
             port.hand_over(bound.listener.name, factory)
         if self._room() > 0:
@@ -80,12 +95,15 @@ class Ports:
         if bound.socket in self._answering and self._answering[bound.socket][0] is not proxy:
             self._answer_no_more(bound.socket)
         if bound.socket not in self._answering:
-            self._answering[bound.socket] = proxy, listen_udp(self._streams, bound.socket, proxy)
+            self._answering[bound.socket] = proxy, listen_udp(self._streams, self._own(bound.socket), proxy)
         self._answering[bound.socket][1].startReading()
 
     def _answer_no_more(self, sock: socket) -> None:
         proxy, port = self._answering.pop(sock)
         proxy.leave(port)
+
+    def _own(self, sock: socket) -> socket:
+        return self._ready.pop(sock, None) or sock.dup()
 
     def _room(self) -> int:
         return self._connections.limit - len(self._connections)

@@ -104,7 +104,8 @@ class Reload:
             self._again = False
             _log.info("no reload: pylb stops")
         elif isinstance(failure.value, ReloadBroke):
-            _log.failure("the reload broke half way: stop pylb, and start it again", failure)
+            cause = failure.value.__cause__
+            _log.failure("the reload broke half way: stop pylb, and start it again", Failure(cause))
         else:
             self._refuse(failure)
 

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from pylb.announce import announce, announce_reload
@@ -110,10 +111,12 @@ class LoadBalancer(Service):
             config.access_log, self.reactor, clock, fd=inherited.log if inherited else None
         )
         self._reloads = Reloads(self._reload)
+        #: Whether the last reload gave addresses up, whose ports close in the next turn.
+        self._has_let_go = False
         try:
             plan = self._plan(Encryption(config, clock))
             self._fronts = Fronts(plan, self._connections, self.reactor, self._streams, clock)
-            self._bound = inherited.sockets if inherited else bind(config.listeners.values())
+            self._bound = list(inherited.sockets) if inherited else bind(config.listeners.values())
         except Exception:
             self._access_log.close()
             raise
@@ -192,6 +195,10 @@ class LoadBalancer(Service):
         """Accept no more clients on these sockets; those that came stay, and datagrams are still answered."""
         self._ports.leave(sockets)
 
+    def drop(self, sockets: Iterable[Bound]) -> None:
+        """Accept no more clients on these sockets, and answer no more datagrams."""
+        self._ports.drop(sockets)
+
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
         self._access_log.reopen()
@@ -239,6 +246,8 @@ class LoadBalancer(Service):
 
     async def _reload(self, config: Config) -> None:
         check_reloadable(self.config, config)
+        if self._has_let_go:
+            await deferLater(self.reactor, 0)
         with ExitStack() as undo:
             following = self._prepare(config, undo)
             await following.pools.look_up()
@@ -261,6 +270,8 @@ class LoadBalancer(Service):
             undo.callback(access_log.close)
         sockets = bind(config.listeners.values(), self._bound)
         undo.callback(lambda: close(without(sockets, self._bound)))
+        undo.callback(self._ports.forget)
+        self._ports.prepare(sockets)
         return _Following(config, room, encryption, pools, access_log, sockets)
 
     def _become(self, following: _Following) -> None:
@@ -279,10 +290,11 @@ class LoadBalancer(Service):
     def _exchange_sockets(self, sockets: list[Bound]) -> list[Bound]:
         """Let clients in on these, and on no others; those that are new."""
         gone, fresh = without(self._bound, sockets), without(sockets, self._bound)
-        self._bound = sockets
+        self._bound, self._has_let_go = sockets, bool(gone)
         self._ports.drop(gone)
         close(gone)
         self._ports.serve(sockets)
+        self._ports.forget()
         return fresh
 
     def _retired(self, _: object) -> None:

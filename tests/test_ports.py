@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EMFILE
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -39,6 +40,24 @@ class Port:
         return self.closed
 
 
+class Sock:
+    """A socket; `spares` are its duplicates, `error` is what the system says to the next one."""
+
+    def __init__(self) -> None:
+        self.spares: list[Sock] = []
+        self.closed = False
+        self.error = 0
+
+    def dup(self) -> Sock:
+        if self.error:
+            raise OSError(self.error, "no more descriptors")
+        self.spares.append(spare := Sock())
+        return spare
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Proxy:
     def __init__(self) -> None:
         self.left: list[Port] = []
@@ -69,8 +88,9 @@ class PortsTests(SynchronousTestCase):
     def proxy(self, listener: str) -> object:
         return self.served.setdefault(listener, Proxy())
 
-    def listen_stream(self, streams: object, bound: Bound, factory: object, room: Any) -> Port:
+    def listen_stream(self, streams: object, bound: Bound, own: Any, factory: object, room: Any) -> Port:
         self.assertEqual(streams, "streams")
+        self.assertIs(own, bound.socket.spares[-1])
         self.made.append(Port(factory))
         self.room = room
         return self.made[-1]
@@ -81,7 +101,7 @@ class PortsTests(SynchronousTestCase):
         return self.made[-1]
 
     def bound(self, listener: Listener, sock: Any = None) -> Bound:
-        return Bound(listener, ANY, sock or object())
+        return Bound(listener, ANY, sock or Sock())
 
     def tcp(self, name: str = "t", sock: Any = None) -> Bound:
         return self.bound(TcpListener(name=name, listen=(), pool="p"), sock)
@@ -104,6 +124,29 @@ class PortsTests(SynchronousTestCase):
         self.ports.serve([self.tcp(), self.udp(), self.tcp("other")])
         self.assertEqual([port.served for port in self.made], [self.served[name] for name in ("t", "u", "other")])
         self.assertEqual(self.states(), [(True, 0)] * 3)
+
+    def test_prepared(self) -> None:
+        """What was prepared is served without another descriptor, and only once; what nobody needed is closed."""
+        bounds = present, stream, datagrams = self.tcp(), self.tcp(), self.udp()
+        self.ports.serve([present])
+        self.ports.prepare(bounds)
+        for bound in bounds:
+            bound.socket.error = EMFILE
+        self.ports.serve([present, stream])
+        self.assertEqual([len(bound.socket.spares) for bound in bounds], [1, 1, 1])
+        self.ports.forget()
+        self.assertEqual([bound.socket.spares[0].closed for bound in bounds], [False, False, True])
+        with self.assertRaises(OSError):
+            self.ports.serve([datagrams])
+
+    def test_not_prepared(self) -> None:
+        """Without descriptors it is said before anything is served."""
+        bounds = self.tcp(), self.tcp()
+        bounds[1].socket.error = EMFILE
+        with self.assertRaises(OSError):
+            self.ports.prepare(bounds)
+        self.ports.forget()
+        self.assertEqual((self.made, bounds[0].socket.spares[0].closed), ([], True))
 
     def test_room(self) -> None:
         """As many as the limit allows now."""

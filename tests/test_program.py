@@ -176,7 +176,7 @@ class ReloadTests(ProgramCase):
             Reload(str(self.path), foreground, self.balancer)()
             if self.balancer.configs:
                 self.balancer.answer.callback(answer)
-        self.flushLoggedErrors()
+        self.logged = self.flushLoggedErrors()
         first, *said = [formatEvent(log) for log in logs]
         self.assertEqual(first, f"reloading {self.path}")
         return said
@@ -214,8 +214,12 @@ class ReloadTests(ProgramCase):
 
     def test_broken(self) -> None:
         """What cannot be undone is not called undone."""
-        said = self.said(answer=Failure(ReloadBroke()))
+        try:
+            raise ReloadBroke from ValueError("not twice")
+        except ReloadBroke:
+            said = self.said(answer=Failure())
         self.assertEqual(said, ["the reload broke half way: stop pylb, and start it again"])
+        self.assertEqual([failure.getErrorMessage() for failure in self.logged], ["not twice"])
 
     def test_again(self) -> None:
         """However often it is asked for meanwhile, the file is read once more afterwards; not if pylb stops."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 from dataclasses import replace
@@ -33,6 +34,7 @@ from pylb.proxy.resolve import Names
 from pylb.reloads import ReloadBroke
 from pylb.service import LoadBalancer
 from tests.backends import Backend, Peer, dead_address, round_trips, socket_path, until
+from tests.functional.rig import free_port
 from tests.served import ANY, Echo, Served, tcp, udp
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
@@ -259,6 +261,42 @@ class ListenerTests(Reloaded):
         for client in [*clients, await self.client(balancer)]:
             await self.says(client, b"?", b"one")
 
+    async def test_back_again(self):
+        """An address that was let go can be asked for at once."""
+        where = self.telling(b"one")
+        places = [InetAddress("127.0.0.1", free_port()) for _ in range(2)]
+        balancer = self.running(self.pool(where), tcp(listen=places[:1]))
+        reloads = [
+            balancer.reload(self.config(self.pool(where), tcp(listen=(places[number % 2],)))) for number in range(1, 5)
+        ]
+        for each in reloads:
+            await each
+        self.assertEqual(balancer.addresses("tcp"), places[:1])
+        await self.says(await self.client(balancer), b"?", b"one")
+
+    async def test_no_descriptors(self):
+        """Without any for the addresses that are new it is refused, whole, and can be done later."""
+        where = self.telling(b"one")
+        balancer = self.running(self.pool(where), tcp())
+        config = self.config(self.pool(where), tcp(), tcp(name="more", listen=(ANY,) * 8), udp(listen=(ANY,) * 8))
+        free = len(os.listdir("/dev/fd"))  # one of them was for looking
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        refused = set()
+        for more in range(1, 80, 3):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+            try:
+                await balancer.reload(config)
+            except (BindError, OSError) as error:
+                self.assertIn("Too many open files", str(error))
+                self.assertEqual(len(balancer._bound), 1)
+                refused.add(type(error))
+            else:
+                break
+        self.assertEqual((refused, len(balancer._bound)), ({BindError, OSError}, 17))
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        await self.says(await self.client(balancer, "more", index=7), b"?", b"one")
+
     async def test_other_name(self):
         """A socket goes to the listener that asks for its address now, of whatever protocol."""
         place = socket_path(self)
@@ -296,8 +334,7 @@ class ListenerTests(Reloaded):
             await until(lambda number=number: len(asker.heard) == number)
             self.reload(balancer, pool, udp(listen=(ANY,)))
             self.assertEqual(balancer.pools["p"].active, 0)
-            await round_trips()
-            self.reload(balancer, pool, udp(listen=(where, ANY)))
+            await balancer.reload(self.config(pool, udp(listen=(where, ANY))))
 
     async def test_addresses_of_datagrams_exchanged(self):
         """Whoever asks is answered by the pool of the listener that has the address now."""
@@ -346,9 +383,9 @@ class ListenerTests(Reloaded):
         await self.says(await self.client(balancer), b"?", b"one")
         path.unlink()
         path.write_text("mine")
-        error = self.failureResultOf(balancer.reload(self.config(self.pool(where), listener)), BindError).value
-        self.assertIn("a file that is not a socket is there", str(error))
-        self.reload(balancer, self.pool(where), tcp())
+        with self.assertRaisesRegex(BindError, "a file that is not a socket is there"):
+            await balancer.reload(self.config(self.pool(where), listener))
+        await balancer.reload(self.config(self.pool(where), tcp()))
         self.assertEqual(path.read_text(), "mine")
 
 
@@ -549,7 +586,7 @@ class LeakTests(Reloaded):
         balancer = self.running(*configs[0].pools.values(), *configs[0].listeners.values())
         counts = []
         for number in range(20):
-            self.successResultOf(balancer.reload(configs[number % 2]))
+            await balancer.reload(configs[number % 2])
             await self.comes_and_goes(balancer)
             counts.append((len(os.listdir("/dev/fd")), len(reactor.getDelayedCalls())))
         self.assertEqual(counts[18:], counts[8:10], counts)

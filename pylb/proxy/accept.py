@@ -68,6 +68,15 @@ class StreamPort(tcp.Port):
         self.name = name_of(listener)
         self.factory = factory
 
+    def startListening(self) -> None:
+        self.factory.doStart()
+        self.socket = self._preexistingSocket
+        # Others may have the same socket, for which a shutdown would be the end, too.
+        self._shouldShutdown = False
+        self.fileno = self.socket.fileno
+        self.connected = True
+        self.startReading()
+
     def startReading(self) -> None:
         if self._pause is None:
             super().startReading()
@@ -93,6 +102,12 @@ class StreamPort(tcp.Port):
             self._pause.cancel()
         # Not super(): unix.Port's would remove the file, which is the listener's to do.
         tcp.Port.connectionLost(self, reason)
+
+    def _logConnectionLostMsg(self) -> None:
+        """Which ports there are the operator hears from pylb.announce."""
+
+    def __repr__(self) -> str:
+        return f"<port of {self.name}>"
 
     def _accept(self) -> tuple[SocketType, Any]:
         """What socket.accept does, without Python's class around the socket."""
@@ -138,13 +153,3 @@ class StreamPort(tcp.Port):
 
 class UnixPort(StreamPort, unix.Port):
     """The same for a Unix socket, whose file it leaves alone."""
-
-    def startListening(self) -> None:
-        # unix.Port's would set the mode of the file, which is set, and which a user without rights may not.
-        self.factory.doStart()
-        self.socket = self._preexistingSocket
-        # Others may have the same socket, for which a shutdown would be the end, too.
-        self._shouldShutdown = False
-        self.fileno = self.socket.fileno
-        self.connected = True
-        self.startReading()

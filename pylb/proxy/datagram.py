@@ -26,6 +26,8 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet import udp
+from twisted.internet.base import BasePort
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
@@ -111,22 +113,39 @@ class ClientSide(Protocol):
 
 
 class FrontPort(udp.Port):
-    """The reading and answering end of a bound socket, of which it keeps a duplicate."""
+    """The reading and answering end of `sock`, a bound socket that it closes in the end."""
 
     #: Reads one datagram: (datagram, origin).  Raises OSError when there is none.
     receive: Callable[[], tuple[bytes, Any]]
     #: Sends a datagram back to where another came from.  Raises OSError when the kernel does not take it.
     send: Callable[[bytes, Any], object]
+    #: Fires when it has closed.
+    d: Deferred[None] | None = None
 
     def __init__(self, reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol) -> None:
         super().__init__(None, protocol, sock.getsockname()[0], MAX_DATAGRAM, reactor)
-        self._preexistingSocket = own = sock.dup()
-        own.setblocking(False)
-        self._use(own)
+        sock.setblocking(False)
+        self.socket = sock
+        self._use(sock)
 
     def _use(self, sock: socket.socket) -> None:
         self.receive = partial(sock.recvfrom, MAX_DATAGRAM)
         self.send = sock.sendto
+
+    def startListening(self) -> None:
+        self._realPortNumber = self.socket.getsockname()[1]
+        self.fileno = self.socket.fileno
+        self.connected = True
+        self._connectToProtocol()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        # Not super(): udp.Port's would log a line, and which ports there are the operator hears from pylb.announce.
+        BasePort.connectionLost(self, reason)
+        self.protocol.doStop()
+        self.socket.close()
+        closed, self.d = self.d, None
+        if closed is not None:
+            closed.callback(None)
 
     def doRead(self) -> None:
         receive = self.receive
@@ -205,7 +224,7 @@ class WildcardPort(FrontPort):
 
 
 def front_port(reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramProtocol) -> FrontPort:
-    """The port for `sock`, a bound datagram socket; `protocol` is also a `ClientSide`."""
+    """The port for `sock`, a bound datagram socket that it closes in the end; `protocol` is also a `ClientSide`."""
     info = _PACKET_INFO.get(sock.family)
     if info is not None and sock.getsockname()[0] in ("0.0.0.0", "::") and info.enable(sock):
         return WildcardPort(reactor, sock, protocol, info)

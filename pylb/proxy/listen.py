@@ -167,16 +167,20 @@ def _bind_beside(first: list[Bound], listeners: list[Listener], present: Iterabl
 
 
 def listen_stream(
-    reactor: IReactorFDSet, bound: Bound, factory: IProtocolFactory, room: Callable[[], int] = lambda: sys.maxsize
+    reactor: IReactorFDSet,
+    bound: Bound,
+    own: socket.socket,
+    factory: IProtocolFactory,
+    room: Callable[[], int] = lambda: sys.maxsize,
 ) -> StreamPort:
-    """Accept connections on a bound stream socket, which stays the caller's to close.
+    """Accept connections on `own`, a duplicate of a bound stream socket, which the port closes in the end.
 
     `room` says how many more clients there may be; it is asked only while the port reads.
     """
     port = _port(reactor, bound, factory)
     port.name = name_of(bound.listener.name)
     port.room = room
-    port._preexistingSocket = bound.socket.dup()
+    port._preexistingSocket = own
     port.startListening()
     return port
 

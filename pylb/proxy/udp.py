@@ -263,7 +263,7 @@ class UdpProxy:
 
 
 def listen_udp(reactor: Any, sock: socket, proxy: UdpProxy) -> FrontPort:
-    """Let `proxy` serve the clients of `sock`, a bound datagram socket that stays the caller's to close."""
+    """Let `proxy` serve the clients of `sock`, a bound datagram socket that the port closes in the end."""
     port = front_port(reactor, sock, Front(proxy))
     port.startListening()
     proxy.add(port)

@@ -11,11 +11,13 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger, LogLevel
@@ -59,8 +61,10 @@ class Child(ProcessProtocol):
         #: Its last sign of life, and how often it was looked at since.
         self.beat = 0.0
         self.silent = 0
-        self.channel = Channel({"ready": self._ready, "learn": self._learned, "log": self._logs})
+        self.channel = Channel({"ready": self._ready, "learn": self._learned, "log": self._logs, "done": self._did})
         self._parent = parent
+        #: Those who wait until it has done what it was told.
+        self._waiting: deque[Deferred[None]] = deque()
         self._torn = b""
 
     def kill(self) -> None:
@@ -68,6 +72,13 @@ class Child(ProcessProtocol):
         if self.transport is not None:
             with suppress(ProcessExitedAlready):  # then its end is on its way to us
                 self.transport.signalProcess("KILL")
+
+    def done(self) -> Deferred[None]:
+        """Fires when it has done all that it was told so far, or has ended."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        self.channel.send("ask")
+        return done
 
     def connectionMade(self) -> None:
         self.pid = self.transport.pid
@@ -80,10 +91,15 @@ class Child(ProcessProtocol):
     def processExited(self, reason: Any) -> None:
         number: int | None = reason.value.signal
         self._parent.went(self, signal.Signals(number).name if number else f"exit status {reason.value.exitCode}")
+        while self._waiting:
+            self._did()
 
     def _ready(self) -> None:
         self.serves = True
         self._parent.came(self)
+
+    def _did(self) -> None:
+        self._waiting.popleft().callback(None)
 
     def _learned(self, items: list[Item]) -> None:
         self._parent.learned(self, items)

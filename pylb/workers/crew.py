@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -118,6 +118,10 @@ class Crew:
         """Say something to all."""
         for child in self._children.values():
             child.channel.send(word, *more)
+
+    def done(self) -> Deferred[Any]:
+        """Fires when all have done what they were told so far, or have ended."""
+        return DeferredList([child.done() for child in self._children.values()], consumeErrors=True)
 
     def offer(self, word: str, *more: object, besides: Child) -> None:
         """Say something that may be lost to all others."""

@@ -18,14 +18,14 @@ from itertools import chain
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 
 from pylb.announce import announce, announce_reload
 from pylb.capacity import capacity, descriptor_limit
 from pylb.check.findings import Finding
 from pylb.check.monitor import Monitor
-from pylb.model import Address, Config
+from pylb.model import Address, Config, UdpListener
 from pylb.pools import Pools
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.listen import bind_rows, restore, without
@@ -170,6 +170,7 @@ class Supervisor(Service):
             self._try(config)
             checks = self._checks.prepare(config)
             undo.callback(checks.stop)
+            await self._make_room(config)
             crew = self._muster(config, self._make_estate(config, self._crew.estate), checks)
             undo.callback(self._give_up, crew.estate)
             await checks.look_up()
@@ -180,6 +181,21 @@ class Supervisor(Service):
             await crew.ready
             undo.pop_all()
         self._relieve(config, crew, checks)
+
+    async def _make_room(self, config: Config) -> None:
+        """Have what is asked for anew given up by those who retire, and still have it."""
+        listeners = config.listeners.values()
+        asked = {(isinstance(listener, UdpListener), where) for listener in listeners for where in listener.listen}
+        asked -= {(isinstance(bound.listener, UdpListener), bound.address) for bound in self._crew.estate.rows[0]}
+        if not asked:
+            return
+        datagrams = [str(where) for is_datagrams, where in asked if is_datagrams]
+        retiring = self._crews - {self._crew}
+        for crew in retiring:
+            crew.tell("drop", datagrams)
+        await DeferredList([crew.done() for crew in retiring])
+        if not self.running:
+            raise CancelledError
 
     def _relieve(self, config: Config, crew: Crew, checks: Pools[Monitor]) -> None:
         """Let those who have served till now retire."""

@@ -5,8 +5,8 @@ and what belongs to it, in JSON: a worker, which strangers talk to, cannot make 
 of life in the scoreboard.
 
     to a worker    serve ROW, leave ROW, learn ITEMS, found POOL SERVER CHECKED SWITCH SHARE, retire, stop, abort,
-                   reopen
-    from a worker  ready, learn ITEMS, log LEVEL NAMESPACE TEXT
+                   reopen, drop ADDRESSES, ask
+    from a worker  ready, done, learn ITEMS, log LEVEL NAMESPACE TEXT
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from pylb.balance.colleagues import Colleagues
 from pylb.balance.scoreboard import Scoreboard
 from pylb.capacity import raise_descriptor_limit
 from pylb.check.findings import Finding, Findings
-from pylb.model import Config, InetAddress
+from pylb.model import Config, InetAddress, UdpListener
 from pylb.proxy import resolve
 from pylb.proxy.listen import Bound, close
 from pylb.service import Inherited, LoadBalancer
@@ -74,6 +74,9 @@ class Worker:
                 "reopen": self._balancer.reopen_log,
                 "abort": self._balancer.abort,
                 "retire": self._retire,
+                "drop": self._drop,
+                # Before that gets out, ports that were told to close have closed, which takes them a turn.
+                "ask": lambda: self.channel.send("done"),
                 "stop": self._stop,
             }
         )
@@ -121,6 +124,11 @@ class Worker:
         retired = self._balancer.retire()
         close(chain.from_iterable(self._rows))
         retired.addCallback(lambda _: self._stop())
+
+    def _drop(self, addresses: list[str]) -> None:
+        """Answer no datagrams any more at these addresses, which somebody else is going to have."""
+        datagrams = (bound for bound in chain.from_iterable(self._rows) if isinstance(bound.listener, UdpListener))
+        self._balancer.drop(bound for bound in datagrams if str(bound.address) in addresses)
 
     def _stop(self) -> None:
         with suppress(ReactorNotRunning):  # then it is stopping already

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from tests.backends import Peer, echo, until
@@ -113,10 +114,10 @@ class TrafficTests(ReloadRig):
             )
         ]
         for number in range(1, RELOADS + 1):
-            before = dict(answers)
             await self.reload(program, **config(number))
             # Workers that retire hear of it a moment later.
             await until(lambda: refuses(other) == (number % 2 == 0))  # noqa: B023
+            before = dict(answers)
             await until(lambda: errors or all(answers[kind] > before[kind] + 3 for kind in answers))  # noqa: B023
             self.assertEqual(errors, [], (number, answers))
         ends = True
@@ -187,6 +188,44 @@ class MistakeTests(ReloadRig):
         await self.reload(program, **config)
         await self.is_served(port)
         await self.ends(program)
+
+
+class Silent(DatagramProtocol):
+    """Hears datagrams, and answers none."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.heard.append(datagram)
+
+
+class BackAgainTests(ReloadRig):
+    async def test_addresses(self) -> None:
+        """Addresses that the last reload gave up can be asked for at once, also while a reply is owed there."""
+        for workers in (1, 2):
+            ports = [free_port(), free_port()]
+            silent = Silent()
+            address = self.server(lambda: silent).address  # noqa: B023
+
+            def config(number: int) -> dict[str, Any]:
+                where = f"127.0.0.1:{ports[number % 2]}"  # noqa: B023
+                dns = {"protocol": "udp", "listen": where, "pool": "silent", "responses": 1, "timeout": "1h"}
+                echoes = self.echo(ports[number % 2], workers=workers, shutdown_timeout="100ms")  # noqa: B023
+                echoes["pools"]["silent"] = {"servers": [address]}  # noqa: B023
+                return {**echoes, "listeners": {**echoes["listeners"], "dns": dns}}
+
+            program = await self.pylb(**config(0))
+            for number in range(1, 5):
+                asked = len(silent.heard)
+                with socket.socket(type=socket.SOCK_DGRAM) as client:
+                    client.sendto(b"?", ("127.0.0.1", ports[(number - 1) % 2]))
+                    await until(lambda: len(silent.heard) > asked)  # noqa: B023
+                    await self.reload(program, **config(number))
+            await self.is_served(ports[0])
+            await self.ends(program)
 
 
 class PersistentTests(ReloadRig):

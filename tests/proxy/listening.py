@@ -25,6 +25,6 @@ class ListeningStreams(Streams):
     def _listen(self, address: Address, factory) -> StreamPort:
         spec = getattr(getattr(factory, "wrappedFactory", factory), "spec", None) or _ANY
         (bound,) = bind([replace(spec, listen=(address,))])
-        port = listen_stream(self, bound, factory)
+        port = listen_stream(self, bound, bound.socket.dup(), factory)
         bound.socket.close()
         return port

@@ -94,7 +94,7 @@ class AcceptTests(SynchronousTestCase):
         self.factory = factory = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda addr: self.build(addr)
-        port = listen_stream(self.network, bound, factory, room)
+        port = listen_stream(self.network, bound, bound.socket.dup(), factory, room)
         self.addCleanup(self.end, port)
         self.where = bound.socket.getsockname()
         return port
@@ -181,7 +181,7 @@ class AcceptTests(SynchronousTestCase):
         for address in (ANY, InetAddress("::1", 0), UnixAddress(str(socket_path(self)))):
             self.end(self.listen(address))
             self.clients(1)
-            port = listen_stream(self.network, self.bound, self.factory, lambda: 1000)
+            port = listen_stream(self.network, self.bound, self.bound.socket.dup(), self.factory, lambda: 1000)
             self.made.clear()
             port.doRead()
             self.assertEqual(len(self.made), 1)

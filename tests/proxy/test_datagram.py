@@ -49,7 +49,7 @@ class FrontPortTests(Sockets):
     def front(self, host: str) -> tuple[FrontPort, Arrivals, int]:
         sock = self.bound(host)
         arrivals = Arrivals()
-        port = front_port(self.network, sock, arrivals)
+        port = front_port(self.network, sock.dup(), arrivals)
         port.startListening()
         self.addCleanup(port.stopListening)
         return port, arrivals, sock.getsockname()[1]
@@ -183,7 +183,7 @@ class FrontPortTests(Sockets):
         """A port keeps a duplicate: closing one of the two leaves the other open."""
         sock = self.bound("127.0.0.1")
         arrivals = Arrivals()
-        port = front_port(self.network, sock, arrivals)
+        port = front_port(self.network, sock.dup(), arrivals)
         port.startListening()
         yield port.stopListening()
         self.assertNotEqual(sock.fileno(), -1)

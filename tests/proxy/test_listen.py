@@ -327,7 +327,7 @@ class StreamTests(TestCase):
         self.addCleanup(bound.close)
         self.factory = Factory.forProtocol(Greeter)
         self.factory.clients = 0
-        port = listen_stream(reactor, bound, self.factory, *([room] if room else []))
+        port = listen_stream(reactor, bound, bound.socket.dup(), self.factory, *([room] if room else []))
         self.addCleanup(port.stopListening)
         return bound, port
 
@@ -355,7 +355,7 @@ class StreamTests(TestCase):
         bound, port = self.listen(InetAddress("127.0.0.1", 0))
         yield port.stopListening()
         greeting = self.heard(TCP4ClientEndpoint(reactor, "127.0.0.1", bound.where.port))
-        port = listen_stream(reactor, bound, self.factory)
+        port = listen_stream(reactor, bound, bound.socket.dup(), self.factory)
         self.addCleanup(port.stopListening)
         self.assertEqual((yield greeting), b"hello")
 
@@ -367,7 +367,7 @@ class StreamTests(TestCase):
         self.addCleanup(bound.close)
         # Privileges are shed by then: the file may be somebody else's.
         self.patch(os, "chmod", lambda path, mode: self.fail("not allowed"))
-        port = listen_stream(reactor, bound, Factory.forProtocol(Greeter))
+        port = listen_stream(reactor, bound, bound.socket.dup(), Factory.forProtocol(Greeter))
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
         yield port.stopListening()
         self.assertTrue(path.is_socket())

@@ -432,7 +432,7 @@ class LoopbackTests(Sockets):
         self.udp = proxy = UdpProxy(listener, *arguments)
         sockets = [self.bound(host) for host in listen]
         for sock in sockets:
-            listen_udp(self.network, sock, proxy)
+            listen_udp(self.network, sock.dup(), proxy)
         self.addCleanup(self.end, proxy)
         return [sock.getsockname()[1] for sock in sockets]
 

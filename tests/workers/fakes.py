@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +47,11 @@ class Child:
         self.silent = self.pid = 0
         self.beat = 0.0
         self.channel = Channel()
+        #: Fires when it has done what it was told.
+        self.busy: Deferred[None] = succeed(None)
+
+    def done(self) -> Deferred[None]:
+        return self.busy
 
     @property
     def told(self) -> list[tuple[Any, ...]]:

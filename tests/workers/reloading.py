@@ -37,7 +37,7 @@ class Reloaded(Mustered):
     def config(self, *pools: PoolSpec, listen: Any = None, listener: Any = None, **more: Any) -> Config:
         asked = TcpListener(**{"name": "a", "listen": listen or (self.where,), "pool": "p", **(listener or {})})
         pools = pools or (pool(),)
-        return Config(pools={each.name: each for each in pools}, listeners={"a": asked}, **{"workers": 2, **more})
+        return Config(pools={each.name: each for each in pools}, **{"workers": 2, "listeners": {"a": asked}, **more})
 
     def serving(self, *pools: PoolSpec, **more: Any) -> Supervisor:
         self.made = Supervisor(self.config(*pools, **more), self.reactor, self.reactor.seconds)

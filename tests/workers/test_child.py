@@ -6,6 +6,7 @@ import json
 import signal
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
@@ -79,6 +80,20 @@ class ChildTests(SynchronousTestCase):
         for reason in (ProcessTerminated(None, signal.SIGSEGV), ProcessTerminated(1), ProcessDone(0)):
             self.child.processExited(Failure(reason))
         self.assertEqual([reason for _, _, reason in self.told], ["SIGSEGV", "exit status 1", "exit status 0"])
+
+    def test_done(self) -> None:
+        """Each question has its answer, in order; who has ended has done all."""
+        answers = [self.child.done() for _ in range(4)]
+        self.hears("done")
+        self.successResultOf(answers[0])
+        self.assertNoResult(answers[1])
+        answers[1].cancel()
+        self.failureResultOf(answers[1], CancelledError)
+        self.hears("done")
+        self.assertNoResult(answers[2])
+        self.child.processExited(Failure(ProcessDone(0)))
+        for answer in answers[2:]:
+            self.successResultOf(answer)
 
     def test_kill(self) -> None:
         """Also one that was not started, or has ended."""

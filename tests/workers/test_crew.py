@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from pylb.balance.scoreboard import Row
@@ -218,6 +219,16 @@ class WordTests(Crewed):
         one, two = self.serving()
         self.crew.offer("learn", [ITEM], besides=one)
         self.assertEqual((one.told, two.told), ([], [("learn", [ITEM])]))
+
+    def test_done(self) -> None:
+        """When all have done what they were told."""
+        one, two = self.serving()
+        one.busy, two.busy = Deferred(), Deferred()
+        done = self.crew.done()
+        one.busy.callback(None)
+        self.assertNoResult(done)
+        two.busy.callback(None)
+        self.successResultOf(done)
 
     def test_learned(self) -> None:
         """What one has learned is told with who it was."""

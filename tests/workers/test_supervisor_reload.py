@@ -7,6 +7,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 import pylb.pools
@@ -17,6 +18,7 @@ from pylb.model import (
     PoolSpec,
     ServerSpec,
     TcpCheck,
+    UdpListener,
     UnixAddress,
 )
 from pylb.proxy.dns.follow import Found, Target
@@ -131,6 +133,48 @@ class TurnTests(Reloaded):
         self.assertEqual(len(self.started), 4)
         self.come()
         self.successResultOf(done)
+
+
+class RoomTests(Reloaded):
+    """Addresses that those who retire have still."""
+
+    def test_asked_anew(self) -> None:
+        """A reload waits until they have been let go, and datagrams there are answered no more."""
+        other = InetAddress("127.0.0.1", free_port())
+        udp = {"a": UdpListener(name="a", listen=(other,), pool="p")}
+        self.serving()
+        self.reloaded(listeners=udp)
+        retiring = self.started[:2]
+        retiring[0].busy = Deferred()
+        done = self.reload()
+        self.assertEqual([child.told[1:] for child in retiring], [[("drop", [])]] * 2)
+        self.assertEqual(len(self.started), 4)
+        retiring[0].busy.callback(None)
+        self.come()
+        self.successResultOf(done)
+        self.reloaded(listeners=udp)
+        self.assertEqual(
+            [child.told[-1] for child in self.started[:6]], [("drop", [str(other)])] * 4 + [("retire",)] * 2
+        )
+
+    def test_nothing_new(self) -> None:
+        """Who asks for nothing that is not there waits for nobody."""
+        self.serving()
+        self.reloaded(shutdown_timeout=7.0)
+        for child in self.started[:2]:
+            child.busy = Deferred()
+        self.reloaded(shutdown_timeout=8.0)
+        self.assertEqual(self.told()[:2], [["retire"]] * 2)
+
+    def test_stopped_while_it_waits(self) -> None:
+        self.serving()
+        self.reloaded(shutdown_timeout=7.0)
+        self.started[0].busy = Deferred()
+        done = self.reload(listen=(InetAddress("127.0.0.1", free_port()),))
+        self.assertNoResult(done)
+        self.made.stopService()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(len(self.started), 4)
 
 
 class EstateTests(Reloaded):

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
 from pylb.balance.sticky import Learned, LearnedSessions
-from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UnixAddress
+from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UdpListener, UnixAddress
 from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import Bound
 from pylb.proxy.resolve import Name, Names
@@ -184,6 +184,22 @@ class WorkerTests(SynchronousTestCase):
             self.hears(word)
         self.assertEqual(self.balancer.calls, [("reopen_log",), ("abort",)])
         self.assertEqual(self.reactor.stopped, 1)
+
+    def test_drop(self) -> None:
+        """Datagrams at these addresses, and nothing else, whoever serves them; that it was done is said when asked."""
+        self.balancer.calls.clear()
+        listeners = [kind(name="b", listen=(), pool="p") for kind in (UdpListener, TcpListener)]
+        places = [InetAddress("127.0.0.1", port) for port in (7, 9)]
+        theirs, stream, other = (
+            Bound(listeners[kind], places[place], self.bound()) for kind, place in ((0, 0), (1, 0), (0, 1))
+        )
+        self.worker._rows[0] += [theirs, stream, other]
+        self.hears("drop", ["127.0.0.1:7"])
+        [(word, dropped)] = self.balancer.calls
+        self.assertEqual((word, list(dropped)), ("drop", [theirs]))
+        self.assertEqual(self.wire.said(), [["ready"]] if self.balancer.ready.called else [])
+        self.hears("ask")
+        self.assertEqual(self.wire.said(), [["done"]])
 
     def test_retire(self) -> None:
         """All sockets are closed, so that clients come to others; it lives, and hears, until its last client has gone."""
