@@ -1,7 +1,8 @@
 """What did somebody else's checks find?
 
 Where several processes serve, one checks, and tells the others.  These know it of every server by its pool and its address,
-also of those that their names have not brought yet.
+also of those that their names have not brought yet, as long as the one that checks has it: for one that comes back to it
+nothing holds that was found before.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Findings:
             pool = self._pools[news.pool]
             for server in self._named(pool).get(news.server, ()):
                 _tell(pool, server, news)
+
+    def forget(self, pool: str, server: str) -> None:
+        """Nobody checks it any more.  While it is here still it is what it was found to be last."""
+        self._known.pop((pool, server), None)
 
     def follow(self, pool: Members) -> None:
         """Tell `pool` of the servers that it has now."""

@@ -41,7 +41,8 @@ _EVENLY = 0.6180339887498949
 class Monitor:
     """Checks the servers of those of `pools` that have health checks, `most` at once.
 
-    `reactor` runs processes and delayed calls, `streams` connects and watches sockets, `clock` reads monotonic seconds.
+    `reactor` runs processes and delayed calls, `streams` connects and watches sockets, `clock` reads monotonic seconds;
+    `followed` hears of each pool whose servers are checked now, and may be others than before.
     Raises `OpenSSL.SSL.Error` as `pylb.proxy.tls.ClientTLS` does, and ValueError for a check that cannot be made.
     """
 
@@ -53,6 +54,7 @@ class Monitor:
         clock: Callable[[], float],
         most: int,
         random: Random | None = None,
+        followed: Callable[[Pool], object] = lambda pool: None,
     ) -> None:
         self._pools = {pool: _tls(pool, clock) for pool in pools if pool.spec.health_check}
         for spec in chain.from_iterable(pool.spec.health_check for pool in self._pools):
@@ -61,6 +63,7 @@ class Monitor:
         self._streams = streams
         self._most = most
         self._random = random or Random()
+        self._followed = followed
         self._deadlines = Deadlines(reactor, clock)
         self._watches: dict[Owner, list[Watch]] = {}
         self._owners: dict[Watch, Owner] = {}
@@ -104,6 +107,7 @@ class Monitor:
             if (pool, server) not in self._watches and not server.missing:
                 self._watch(pool, server, before)
                 self._tell(pool, server)
+        self._followed(pool)
 
     def tally(self, pool: Pool, server: Server) -> Tally:
         """What the checks of a server have come to, together."""

@@ -56,7 +56,7 @@ class Supervisor(Service):
         self.ready: Deferred[None] = Deferred()
         self._clock = clock
         self._try(config)
-        self._checks = Checks(config, reactor, clock, self._found)
+        self._checks = Checks(config, reactor, clock, self._found, self._gone)
         self._sessions = tables(config)
         self._crew = self._muster(config, self._make_estate(config), self._checks.pools)
         #: Those that have not all ended.
@@ -121,6 +121,9 @@ class Supervisor(Service):
 
     def _found(self, news: Finding) -> None:
         self._tell_all("found", *news)
+
+    def _gone(self, pool: str, server: str) -> None:
+        self._tell_all("gone", pool, server)
 
     # The start.
 
@@ -201,11 +204,7 @@ class Supervisor(Service):
         """Let those who have served till now retire."""
         (before, self.config), (retired, self._crew) = (self.config, config), (self._crew, crew)
         self._keep_sessions()
-        found = set(self._checks.known())
         self._checks.go_on(checks)
-        for news in self._checks.known():
-            if news not in found:
-                self._found(news)
         fresh = without(crew.estate.rows[0], retired.estate.rows[0])
         retired.end("retire")
         retired.estate.close(crew.estate)

@@ -4,8 +4,8 @@ They talk over a pair of sockets, one pair a worker.  First comes a `Start`, pic
 and what belongs to it, in JSON: a worker, which strangers talk to, cannot make its supervisor run anything.  It gives signs
 of life in the scoreboard.
 
-    to a worker    serve ROW, leave ROW, learn ITEMS, found POOL SERVER CHECKED SWITCH SHARE, retire, stop, abort,
-                   reopen, drop ADDRESSES, ask
+    to a worker    serve ROW, leave ROW, learn ITEMS, found POOL SERVER CHECKED SWITCH SHARE, gone POOL SERVER,
+                   retire, stop, abort, reopen, drop ADDRESSES, ask
     from a worker  ready, done, learn ITEMS, log LEVEL NAMESPACE TEXT
 """
 

@@ -70,7 +70,8 @@ class Worker:
                 "serve": lambda row: self._balancer.serve(self._others(row)),
                 "learn": lambda items: hear(self._tables, items),
                 "leave": lambda row: self._balancer.leave(self._others(row)),
-                "found": self._hear,
+                "found": lambda *news: self._findings.hear(Finding(*news)),
+                "gone": lambda pool, server: self._findings.forget(pool, server),
                 "reopen": self._balancer.reopen_log,
                 "abort": self._balancer.abort,
                 "retire": self._retire,
@@ -111,9 +112,10 @@ class Worker:
     def _beat(self) -> None:
         self._row.heartbeat = self._clock()
 
-    def _hear(self, *news: Any) -> None:
+    @property
+    def _findings(self) -> Findings:
         assert isinstance(self._balancer.checks, Findings)
-        self._balancer.checks.hear(Finding(*news))
+        return self._balancer.checks
 
     def _others(self, row: int) -> list[Bound]:
         """What somebody else's row has that our own has not."""

@@ -60,6 +60,29 @@ class FindingsTests(SynchronousTestCase):
         findings.hear(Finding("web", "b:80", "unhealthy", "up", 1.0))
         self.assertEqual(self.states(), ["unhealthy", "unhealthy", "up"])
 
+    def test_forgotten(self) -> None:
+        """Of a server that nobody checks any more nothing is known, should it return; while it is here it stays."""
+        findings = Findings({"web": self.pool}, [Finding("web", f"{name}:80", "passed", "up", 1.0) for name in "ab"])
+        findings.forget("web", "a:80")
+        findings.forget("web", "c:80")
+        findings.follow(self.pool)
+        self.assertEqual(self.states(), ["up", "up"])
+        self.pool.replace([self.b])
+        self.pool.replace([make_server("a"), self.b])
+        findings.follow(self.pool)
+        self.assertEqual(self.states(), ["checking", "up"])
+        findings.hear(Finding("web", "a:80", "passed", "up", 1.0))
+        self.assertEqual(self.states(), ["up", "up"])
+
+    def test_away_for_a_while(self) -> None:
+        """What is known holds of one that was not here meanwhile, but was checked all the time."""
+        findings = Findings({"web": self.pool}, [Finding("web", "a:80", "passed", "up", 1.0)])
+        self.pool.replace([self.b])
+        findings.hear(Finding("web", "a:80", "unhealthy", "up", 1.0))
+        self.pool.replace([make_server("a"), self.b])
+        findings.follow(self.pool)
+        self.assertEqual(self.states(), ["unhealthy", "checking"])
+
     def test_there_and_back(self) -> None:
         """What one process knows of a server makes the same of it in another."""
         self.pool.checked(self.a, "unhealthy", "status 500")

@@ -372,6 +372,29 @@ class FollowTests(MonitorTestCase):
         self.assertEqual({each.status for each in pool.servers}, {"up"})
 
 
+class FollowedTests(MonitorTestCase):
+    def test_followed(self) -> None:
+        """Somebody may hear of pools whose servers are checked now, when they already are; of no others."""
+        told: list[str] = []
+        pools = [self.pool(self.own(interval=1.0), name="web"), self.pool(name="unchecked")]
+        self.monitor = monitor = Monitor(
+            pools,
+            self.clock,
+            self.clock,
+            self.clock.seconds,
+            10,
+            Random(0),
+            lambda pool: told.append(f"{pool.name} {len(monitor._watches)}"),
+        )
+        monitor.follow(pools[0])
+        self.assertEqual(told, [])
+        monitor.start()
+        for pool in pools:
+            pool.replace([server(2)])
+            monitor.follow(pool)
+        self.assertEqual(told, ["web 2", "web 1"])
+
+
 class KeepTests(MonitorTestCase):
     def test_room(self) -> None:
         """Connections are kept only while there is room for one of each check."""

@@ -135,12 +135,13 @@ class ServersTests(ReloadTestCase):
         self.assertEqual(len(self.scene.held), 1)
 
     def test_followed(self) -> None:
-        """After the reload it is the live pool that is followed, and the draft no more."""
+        """After the reload it is the live pool that is followed, and the draft no more; one delayed call does for all."""
         check = self.own(interval=1.0)
         pool = self.checked(check)
         monitor = self.reload(pool, check)
         pool.replace([*pool.servers, server(2)])
         monitor.follow(pool)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.pass_by(1.05)
         self.assertIn(C, self.scene.asked)
 

@@ -20,6 +20,10 @@ class Checked(TestCase):
 
     def setUp(self) -> None:
         self.told: list[Finding] = []
+        self.gone: list[str] = []
+
+    def forget(self, pool: str, server: str) -> None:
+        self.gone.append(f"{pool} {server}")
 
     def config(self, *servers: InetAddress, **asked) -> Config:
         specs = tuple(ServerSpec(address=where) for where in servers)
@@ -30,7 +34,7 @@ class Checked(TestCase):
         return Config(pools=pools, listeners={}, workers=2)
 
     def checks(self, *servers: InetAddress, **asked) -> Checks:
-        checks = Checks(self.config(*servers, **asked), reactor, reactor.seconds, self.told.append)
+        checks = Checks(self.config(*servers, **asked), reactor, reactor.seconds, self.told.append, self.forget)
         self.addCleanup(checks.stop)
         return checks
 
@@ -54,7 +58,7 @@ class ChecksTests(Checked):
         """That few are well is for those to say who serve: pools that serve nobody do not speak of it."""
         config = self.config(dead_address(self), dead_address(self))
         config.pools["p"] = replace(config.pools["p"], panic_threshold=50)
-        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append, self.forget)
         self.addCleanup(checks.stop)
         with capturedLogs() as logs:
             checks.start()
@@ -83,7 +87,7 @@ class ChecksTests(Checked):
             for name, host in hosts.items()
         }
         config = Config(pools=pools, listeners={}, workers=2)
-        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append, self.forget)
         self.addCleanup(checks.stop)
         checks.start()
         await until(lambda: checks.pools.found())
@@ -96,7 +100,7 @@ class ChecksTests(Checked):
         ring = Balance(method="hash", key="$remote_addr", consistent=True)
         server = ServerSpec(address=InetAddress("localhost", 1), weight=10_000)
         config = Config(pools={"p": PoolSpec(name="p", servers=(server,), balance=ring)}, listeners={}, workers=2)
-        checks = Checks(config, reactor, reactor.seconds, self.told.append)
+        checks = Checks(config, reactor, reactor.seconds, self.told.append, self.forget)
         tier, *_ = checks.pools.by_name["p"]._tiers
         self.assertIsNone(tier.method._layout.places)
 
@@ -109,6 +113,24 @@ class ChecksTests(Checked):
         pool.replace([Server(ServerSpec(address=where))])
         checks.pools._names._changed(pool)
         await until(lambda: Finding("p", str(where), "unhealthy", "up", 1.0) in self.told)
+
+    async def test_who_comes_and_goes(self) -> None:
+        """Who comes is told at once, as not found out yet, and who goes; who returns begins anew, who stays is no news."""
+        checks = self.checks(stays := dead_address(self), mandatory=True)
+        checks.start()
+        [pool] = checks.pools.by_name.values()
+        where = dead_address(self)
+        news = [Finding("p", str(where), checked, "up", 1.0) for checked in ("checking", "unhealthy")]
+        await until(lambda: self.told)
+        for times in (1, 2):
+            pool.replace([pool.servers[0], Server(ServerSpec(address=where))])
+            checks.pools._names._changed(pool)
+            self.assertEqual((self.told[1:], len(self.gone)), (news * (times - 1) + news[:1], times - 1))
+            await until(lambda times=times: self.told[1:] == news * times)
+            pool.replace(pool.servers[:1])
+            checks.pools._names._changed(pool)
+            self.assertEqual(self.gone, [f"p {where}"] * times)
+        self.assertEqual([each.server for each in checks.known()], [str(stays)])
 
 
 class ReloadTests(Checked):
@@ -134,10 +156,22 @@ class ReloadTests(Checked):
         self.successResultOf(following.look_up())
         checks.go_on(following)
         self.assertEqual(checks.known(), (self.unhealthy(dead), Finding("p", str(other), "passed", "up", 1.0)))
-        await until(lambda: self.told)
-        self.assertEqual(self.told, [self.unhealthy(other)])
+        await until(lambda: len(self.told) > 1)
+        self.assertEqual(self.told, [Finding("p", str(other), "passed", "up", 1.0), self.unhealthy(other)])
+        self.assertEqual(self.gone, [])
         checks.go_on(checks.prepare(self.config(other)))
-        self.assertEqual(checks.known(), (self.unhealthy(other),))
+        self.assertEqual((checks.known(), self.gone), ((self.unhealthy(other),), [f"p {dead}"]))
+
+    async def test_other_pools(self) -> None:
+        """What was found of a pool that is called something else now, or is not checked any more, is nobody's."""
+        checks, dead = await self.found()
+        config = self.config(dead)
+        other = replace(config.pools["p"], name="q")
+        checks.go_on(checks.prepare(replace(config, pools={"q": other})))
+        news = Finding("q", str(dead), "passed", "up", 1.0)
+        self.assertEqual((self.gone, self.told, checks.known()), ([f"p {dead}"], [news], (news,)))
+        checks.go_on(checks.prepare(replace(config, pools={"q": replace(other, health_check=())})))
+        self.assertEqual((self.gone[1:], checks.known()), ([f"q {dead}"], ()))
 
     async def test_given_up(self) -> None:
         """Then those that run go on, and hear nothing of it."""
@@ -165,6 +199,6 @@ class ReloadTests(Checked):
         checks = self.checks(InetAddress("localhost", 1))
         checks.start()
         checks.go_on(checks.prepare(self.config(dead := dead_address(self))))
-        await until(lambda: self.told)
-        self.assertEqual(self.told, [self.unhealthy(dead)])
+        await until(lambda: len(self.told) > 1)
+        self.assertEqual(self.told[1:], [self.unhealthy(dead)])
         self.assertEqual(checks.known(), (self.unhealthy(dead),))

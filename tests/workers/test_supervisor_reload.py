@@ -241,7 +241,7 @@ class KnownTests(Reloaded):
         return pool(name, health_check=(TcpCheck(),))
 
     def test_found(self) -> None:
-        """New workers know it of the pools that have checks then; after the relief all are told what is new."""
+        """New workers know it of the pools that have checks then; after the relief all are told what is new, who is gone."""
         self.serving(self.checked("p"), self.checked("q"))
         self.assertEqual([each.pool for each in self.starts[0].found], ["p", "q"])
         self.reload(self.checked("p"), pool("q"), self.checked("r"))
@@ -249,6 +249,8 @@ class KnownTests(Reloaded):
         self.come()
         found = [[tuple(message[1:2]) for message in child.told if message[0] == "found"] for child in self.started]
         self.assertEqual(found, [[("r",)]] * 4)
+        gone = [[message[1:] for message in child.told if message[0] == "gone"] for child in self.started]
+        self.assertEqual(gone, [[("q", "127.0.0.1:9")]] * 4)
 
     def test_found_before_retiring(self) -> None:
         """Who retires hears that last."""

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
 from pylb.balance.sticky import Learned, LearnedSessions
+from pylb.check.findings import Findings
 from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UdpListener, UnixAddress
 from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import Bound
@@ -177,6 +178,14 @@ class WorkerTests(SynchronousTestCase):
             self.wire.said(),
             [["learn", [["p", f"0{number}", "10.0.0.3:80", 70.0 + number, True]]] for number in range(2)],
         )
+
+    def test_found(self) -> None:
+        """It hears what the supervisor's checks find, and whom they leave."""
+        self.balancer.checks = Findings({})
+        for server in ("10.0.0.1:80", "10.0.0.2:80"):
+            self.hears("found", "p", server, "passed", "up", 1.0)
+        self.hears("gone", "p", "10.0.0.1:80")
+        self.assertEqual(list(self.balancer.checks._known), [("p", "10.0.0.2:80")])
 
     def test_orders(self) -> None:
         self.balancer.calls.clear()
