@@ -41,7 +41,7 @@ from pylb.ports import Ports
 from pylb.proxy.accesslog import AccessLog, NullLog, open_access_log
 from pylb.proxy.connections import Connections
 from pylb.proxy.dns.follow import Found
-from pylb.proxy.listen import Bound, bind, close, without
+from pylb.proxy.listen import Bound, bind, close, restore, without
 from pylb.proxy.resolve import NOTHING, Name
 from pylb.proxy.streams import streams
 from pylb.reloads import ReloadBroke, Reloads, check_reloadable
@@ -269,6 +269,7 @@ class LoadBalancer(Service):
             access_log = open_access_log(config.access_log, self.reactor, self.clock)
             undo.callback(access_log.close)
         sockets = bind(config.listeners.values(), self._bound)
+        undo.callback(restore, self._bound)
         undo.callback(lambda: close(without(sockets, self._bound)))
         undo.callback(self._ports.forget)
         self._ports.prepare(sockets)

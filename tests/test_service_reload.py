@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -324,7 +325,7 @@ class ListenerTests(Reloaded):
         await until(lambda: asker.heard == [b"one", b"two"])
 
     async def test_address_of_datagrams_gone(self):
-        """Its sessions are over, and it can be asked for again."""
+        """Its sessions are over, and it can be asked for again, also if it had stayed over a reload."""
         where = free_udp_address()
         pool = self.pool(self.datagrams(b"one"))
         balancer = self.running(pool, udp(listen=(where, ANY)))
@@ -332,6 +333,7 @@ class ListenerTests(Reloaded):
         for number in range(1, 4):
             asker.ask(b"?")
             await until(lambda number=number: len(asker.heard) == number)
+            self.reload(balancer, pool, udp(listen=(where, ANY)))
             self.reload(balancer, pool, udp(listen=(ANY,)))
             self.assertEqual(balancer.pools["p"].active, 0)
             await balancer.reload(self.config(pool, udp(listen=(where, ANY))))
@@ -538,6 +540,21 @@ class MistakeTests(Reloaded):
         self.patch(balancer._background, "idle", breaks)
         own = self.pool(dead_address(self), balance=Balance(method="m:Mine", own=Mine))
         self.failureResultOf(balancer.reload(self.config(own, tcp())), ReloadBroke)
+
+    async def test_socket_stays_as_it_was(self):
+        """What a reload that fails in the end has asked of a socket that stays is taken back."""
+        path = socket_path(self)
+        listener = tcp(listen=(UnixAddress(str(path)),), mode=0o600)
+        pool = self.pool(self.telling(b"one"))
+        balancer = self.running(pool, listener)
+
+        def fail(sockets: object) -> None:
+            self.assertEqual(path.stat().st_mode & 0o777, 0o666)
+            raise OSError(errno.EMFILE, "no more")
+
+        self.patch(balancer._ports, "prepare", fail)
+        self.failureResultOf(balancer.reload(self.config(pool, replace(listener, mode=0o666))), OSError)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
     async def test_stopped_meanwhile(self):
         """A service that stops waits for no reload, nor for one that waits for another."""

@@ -13,7 +13,7 @@ from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import bind
 from pylb.proxy.resolve import Name
 from pylb.service import Inherited, LoadBalancer
-from tests.backends import round_trips, until
+from tests.backends import dead_address, round_trips, until
 from tests.proxy.dns.servers import DnsServer
 from tests.served import ANY, Echo, Served, tcp, udp
 
@@ -107,6 +107,14 @@ class LentTests(Served):
 
 
 class InheritedTests(Served):
+    def test_closed(self):
+        """The list of sockets is the giver's, who may still have to do with what was closed."""
+        pool = PoolSpec(name="p", servers=(ServerSpec(address=dead_address(self)),))
+        sockets = bind([tcp()])
+        balancer = LoadBalancer(Config(pools={"p": pool}, listeners={"tcp": tcp()}), inherited=Inherited(sockets, None))
+        balancer.close()
+        self.assertEqual([bound.socket.fileno() for bound in sockets], [-1])
+
     async def test_names(self):
         """What names stand for is known from the beginning, while DNS is silent."""
         dns = DnsServer(self)

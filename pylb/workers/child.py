@@ -99,7 +99,8 @@ class Child(ProcessProtocol):
         self._parent.came(self)
 
     def _did(self) -> None:
-        self._waiting.popleft().callback(None)
+        if self._waiting:  # else its end was heard of first
+            self._waiting.popleft().callback(None)
 
     def _learned(self, items: list[Item]) -> None:
         self._parent.learned(self, items)

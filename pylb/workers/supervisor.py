@@ -169,11 +169,11 @@ class Supervisor(Service):
 
     async def _reload(self, config: Config) -> None:
         check_reloadable(self.config, config)
+        self._try(config)
+        await self._have_let_go()
         with ExitStack() as undo:
-            self._try(config)
             checks = self._checks.prepare(config)
             undo.callback(checks.stop)
-            await self._make_room(config)
             crew = self._muster(config, self._make_estate(config, self._crew.estate), checks)
             undo.callback(self._give_up, crew.estate)
             await checks.look_up()
@@ -185,18 +185,9 @@ class Supervisor(Service):
             undo.pop_all()
         self._relieve(config, crew, checks)
 
-    async def _make_room(self, config: Config) -> None:
-        """Have what is asked for anew given up by those who retire, and still have it."""
-        listeners = config.listeners.values()
-        asked = {(isinstance(listener, UdpListener), where) for listener in listeners for where in listener.listen}
-        asked -= {(isinstance(bound.listener, UdpListener), bound.address) for bound in self._crew.estate.rows[0]}
-        if not asked:
-            return
-        datagrams = [str(where) for is_datagrams, where in asked if is_datagrams]
-        retiring = self._crews - {self._crew}
-        for crew in retiring:
-            crew.tell("drop", datagrams)
-        await DeferredList([crew.done() for crew in retiring])
+    async def _have_let_go(self) -> None:
+        """Wait for those who retire: what they were told to give up may be asked for again."""
+        await DeferredList([crew.done() for crew in self._crews - {self._crew}])
         if not self.running:
             raise CancelledError
 
@@ -206,7 +197,11 @@ class Supervisor(Service):
         self._keep_sessions()
         self._checks.go_on(checks)
         fresh = without(crew.estate.rows[0], retired.estate.rows[0])
+        gone = without(retired.estate.rows[0], crew.estate.rows[0])
         retired.end("retire")
+        if datagrams := [str(bound.address) for bound in gone if isinstance(bound.listener, UdpListener)]:
+            for each in self._crews - {crew}:
+                each.tell("drop", datagrams)
         retired.estate.close(crew.estate)
         old, new = (capacity(each, descriptor_limit()) for each in (before, config))
         announce_reload(before, config, fresh, new if new != old else None)

@@ -76,8 +76,8 @@ class Worker:
                 "abort": self._balancer.abort,
                 "retire": self._retire,
                 "drop": self._drop,
-                # Before that gets out, ports that were told to close have closed, which takes them a turn.
-                "ask": lambda: self.channel.send("done"),
+                # Ports that were told to close do so in the next turn.
+                "ask": lambda: self._reactor.callLater(0, self.channel.send, "done"),
                 "stop": self._stop,
             }
         )
@@ -128,7 +128,7 @@ class Worker:
         retired.addCallback(lambda _: self._stop())
 
     def _drop(self, addresses: list[str]) -> None:
-        """Answer no datagrams any more at these addresses, which somebody else is going to have."""
+        """Answer no datagrams any more at these addresses, which nobody serves now."""
         datagrams = (bound for bound in chain.from_iterable(self._rows) if isinstance(bound.listener, UdpListener))
         self._balancer.drop(bound for bound in datagrams if str(bound.address) in addresses)
 

@@ -186,6 +186,7 @@ class FrontPortTests(Sockets):
         port = front_port(self.network, sock.dup(), arrivals)
         port.startListening()
         yield port.stopListening()
+        self.assertEqual(port.socket.fileno(), -1)
         self.assertNotEqual(sock.fileno(), -1)
         self.assertGreater(sock.getsockname()[1], 0)
 

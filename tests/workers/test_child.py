@@ -94,6 +94,7 @@ class ChildTests(SynchronousTestCase):
         self.child.processExited(Failure(ProcessDone(0)))
         for answer in answers[2:]:
             self.successResultOf(answer)
+        self.hears("done")  # which was on its way
 
     def test_kill(self) -> None:
         """Also one that was not started, or has ended."""

@@ -135,36 +135,39 @@ class TurnTests(Reloaded):
         self.successResultOf(done)
 
 
-class RoomTests(Reloaded):
-    """Addresses that those who retire have still."""
+class GivenUpTests(Reloaded):
+    """What is not asked for any more."""
 
-    def test_asked_anew(self) -> None:
-        """A reload waits until they have been let go, and datagrams there are answered no more."""
-        other = InetAddress("127.0.0.1", free_port())
-        udp = {"a": UdpListener(name="a", listen=(other,), pool="p")}
-        self.serving()
-        self.reloaded(listeners=udp)
-        retiring = self.started[:2]
-        retiring[0].busy = Deferred()
-        done = self.reload()
-        self.assertEqual([child.told[1:] for child in retiring], [[("drop", [])]] * 2)
-        self.assertEqual(len(self.started), 4)
-        retiring[0].busy.callback(None)
-        self.come()
-        self.successResultOf(done)
-        self.reloaded(listeners=udp)
-        self.assertEqual(
-            [child.told[-1] for child in self.started[:6]], [("drop", [str(other)])] * 4 + [("retire",)] * 2
+    def test_datagrams(self) -> None:
+        """All who retire answer them no more, however long ago they began to; not so those of streams, nor what stays."""
+        udp, stays = (
+            UdpListener(name=name, listen=(InetAddress("127.0.0.1", free_port()),), pool="p") for name in ("u", "s")
         )
+        tcp = self.config().listeners["a"]
+        self.serving(listeners={"a": tcp, "u": udp, "s": stays})
+        self.reloaded(listeners={"u": udp, "s": stays})
+        self.assertEqual(self.told()[:2], [["retire"]] * 2)
+        self.reloaded(listeners={"s": stays})
+        drop = ("drop", [str(udp.listen[0])])
+        self.assertEqual([child.told[-1:] for child in self.started], [[drop]] * 4 + [[]] * 2)
 
-    def test_nothing_new(self) -> None:
-        """Who asks for nothing that is not there waits for nobody."""
+    def test_waits(self) -> None:
+        """The next reload begins when all who retire have given up what they were told to."""
         self.serving()
         self.reloaded(shutdown_timeout=7.0)
-        for child in self.started[:2]:
-            child.busy = Deferred()
-        self.reloaded(shutdown_timeout=8.0)
-        self.assertEqual(self.told()[:2], [["retire"]] * 2)
+        self.started[1].busy = Deferred()
+        done = self.reload(shutdown_timeout=8.0)
+        self.assertEqual(len(self.started), 4)
+        self.started[1].busy.callback(None)
+        self.come()
+        self.successResultOf(done)
+
+    def test_mistake(self) -> None:
+        """A configuration that is wrong is not waited with."""
+        self.serving()
+        self.reloaded(shutdown_timeout=7.0)
+        self.started[0].busy = Deferred()
+        self.failureResultOf(self.reload(workers=3), ValueError)
 
     def test_stopped_while_it_waits(self) -> None:
         self.serving()

@@ -208,6 +208,8 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual((word, list(dropped)), ("drop", [theirs]))
         self.assertEqual(self.wire.said(), [["ready"]] if self.balancer.ready.called else [])
         self.hears("ask")
+        self.assertEqual(self.wire.said(), [])
+        self.reactor.advance(0)
         self.assertEqual(self.wire.said(), [["done"]])
 
     def test_retire(self) -> None:
