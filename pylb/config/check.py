@@ -165,17 +165,12 @@ def _command(value: list[str], info: ValidationInfo) -> list[str]:
     return [path, *arguments]
 
 
-def _uri(value: object) -> str:
-    uri = scalars.text(value)
-    if not _URI.fullmatch(uri):
-        raise ValueError(f"{quoted(uri)} is no path of a URL")
-    return uri
+_uri = scalars.matching(_URI, "%s is no path of a URL")
+_verb = scalars.matching(_METHOD, "%s is no method of HTTP")
 
 
 def _method(value: object) -> str:
-    method = scalars.text(value)
-    if not _METHOD.fullmatch(method):
-        raise ValueError(f"{quoted(method)} is no method of HTTP")
+    method = _verb(value)
     if method == "CONNECT":
         raise ValueError("CONNECT asks a proxy for a tunnel: write GET or HEAD, or have the type tcp connect")
     return method

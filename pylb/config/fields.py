@@ -80,6 +80,7 @@ _MOMENTS = sorted({moment for moments in MOMENTS.values() for moment in moments}
 _METHOD_NEEDS = ("add", "remove", "choose")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME_RULE = "the name %s may hold letters, digits and _ . - only, 64 at most"
 
 
 class NotSupportedYet(ValueError):
@@ -100,13 +101,6 @@ def _listed(value: object) -> object:
 def folder_of(info: ValidationInfo) -> str:
     """Of the file that is read."""
     return str(info.context)
-
-
-def _name(value: object) -> str:
-    name = scalars.text(value)
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"the name {quoted(name)} may hold letters, digits and _ . - only, 64 at most")
-    return name
 
 
 def _timeout(value: object) -> float:
@@ -210,7 +204,7 @@ def or_one(item: Any) -> BeforeValidator:
 
 NotYet: TypeAlias = Annotated[Any, PlainValidator(_not_yet), SkipJsonSchema()]
 Text: TypeAlias = Annotated[str, PlainValidator(scalars.text), shapes.TEXT]
-Name: TypeAlias = Annotated[str, PlainValidator(_name), shapes.matching(_NAME)]
+Name: TypeAlias = Annotated[str, PlainValidator(scalars.matching(_NAME, _NAME_RULE)), shapes.matching(_NAME)]
 Flag: TypeAlias = Annotated[bool, PlainValidator(scalars.flag), shapes.FLAG]
 #: From 0 or from 1.
 Count: TypeAlias = Annotated[int, PlainValidator(scalars.whole(0)), shapes.whole(0)]

@@ -19,12 +19,7 @@ _OUTCOME = re.compile(r"error|timeout|invalid_header|http_[45](?:[0-9]{2}|xx)")
 #: No space, no # and no ?.
 _PATH = re.compile(r'/[!"$->@-~]*')
 
-
-def _route_path(value: object) -> str:
-    path = scalars.text(value)
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"must begin with / and hold no space, ? or #, not {quoted(path)}")
-    return path
+_route_path = scalars.matching(_PATH, "must begin with / and hold no space, ? or #, not %s")
 
 
 def _route_regex(value: object) -> str:

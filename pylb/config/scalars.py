@@ -24,6 +24,7 @@ __all__ = [
     "duration",
     "factor",
     "flag",
+    "matching",
     "number_text",
     "permissions",
     "shortened",
@@ -80,6 +81,18 @@ def choice(*known: str) -> Callable[[object], str]:
         if isinstance(value, str) and value in known:
             return value
         raise ValueError(f"must be {' or '.join(map(quoted, known))}, not {_shown(value)}")
+
+    return read
+
+
+def matching(pattern: re.Pattern[str], problem: str) -> Callable[[object], str]:
+    """A reader of text that `pattern` describes as a whole; `problem` says what is wrong with `%s`, another one."""
+
+    def read(value: object) -> str:
+        written = text(value)
+        if not pattern.fullmatch(written):
+            raise ValueError(problem % quoted(written))
+        return written
 
     return read
 

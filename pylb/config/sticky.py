@@ -37,27 +37,11 @@ _COOKIE_PATH = re.compile(r"/[!-:<-~]*")
 _VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
 
 
-def _route_name(value: object) -> str:
-    name = scalars.text(value)
-    if not _ROUTE.fullmatch(name):
-        raise ValueError(
-            f'must be 1 to 32 characters that a cookie may hold (no space and none of ",;\\), not {quoted(name)}'
-        )
-    return name
-
-
-def _cookie_name(value: object) -> str:
-    name = scalars.text(value)
-    if not _COOKIE_NAME.fullmatch(name):
-        raise ValueError(f"{quoted(name)} is no name of a cookie: no spaces and none of {'(),/:;<=>?@[]{}'}")
-    return name
-
-
-def _cookie_path(value: object) -> str:
-    path = scalars.text(value)
-    if not _COOKIE_PATH.fullmatch(path):
-        raise ValueError(f"must begin with / and hold no space and no ;, not {quoted(path)}")
-    return path
+_route_name = scalars.matching(
+    _ROUTE, 'must be 1 to 32 characters that a cookie may hold (no space and none of ",;\\), not %s'
+)
+_cookie_name = scalars.matching(_COOKIE_NAME, "%s is no name of a cookie: no spaces and none of (),/:;<=>?@[]{}")
+_cookie_path = scalars.matching(_COOKIE_PATH, "must begin with / and hold no space and no ;, not %s")
 
 
 def _cookie_domain(value: object) -> str:

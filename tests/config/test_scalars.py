@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,21 @@ class Words(Table):
                 ({}, "must be text, not a mapping"),
                 (1.5, "must be text, not 1.5"),
                 (b"x", "must be text, not a bytes"),
+            ],
+        )
+
+    def test_matching(self) -> None:
+        """Text that a pattern describes from end to end; another one is shown where the problem says so."""
+        read = scalars.matching(re.compile("[a-z]+"), "%s is no word")
+        self.reads(read, [("a", "a"), ("ab", "ab")])
+        self.refuses(
+            read,
+            [
+                ("a b", '"a b" is no word'),
+                ("a\n", '"a\\n" is no word'),
+                ("%s", '"%s" is no word'),
+                ("", 'must be text, not ""'),
+                (5, "must be text, not 5"),
             ],
         )
 
