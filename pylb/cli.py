@@ -13,7 +13,7 @@ from pylb.config.machine import lacks
 from pylb.config.mistakes import ConfigError, Path
 from pylb.config.sources import Sources
 from pylb.model import Config, HttpListener, InetAddress, Listener, OwnCheck, PoolSpec
-from pylb.words import one_line, quoted
+from pylb.words import quoted, raised
 
 __all__ = ["main"]
 
@@ -84,7 +84,7 @@ def _make_own(sources: Sources, config: Config) -> None:
             try:
                 _make(asked)
             except ValueError as error:
-                broken.append(sources.mistake(("pools", pool.name, *below), one_line(str(error))))
+                broken.append(sources.mistake(("pools", pool.name, *below), str(error)))
     if broken:
         raise ConfigError(broken)
 
@@ -99,13 +99,20 @@ def _own(pool: PoolSpec) -> Iterator[tuple[Path, PoolSpec | OwnCheck]]:
 
 
 def _make(asked: PoolSpec | OwnCheck) -> None:
+    """Raises ValueError."""
+    from pylb.balance.methods import CannotBeMade
     from pylb.balance.pool import make_pool
     from pylb.check.kinds import make_check
 
     if isinstance(asked, OwnCheck):
         make_check(asked)
-    else:
+        return
+    try:
         make_pool(asked, time.monotonic)
+    except CannotBeMade:
+        raise
+    except (Exception, SystemExit) as error:  # out of its `add`
+        raise ValueError(f"balancing method {asked.balance.method} takes no server: {raised(error)}") from error
 
 
 def _resolve(sources: Sources, config: Config) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "one_line", "quoted", "quoted_path"]
+__all__ = ["did_you_mean", "one_line", "quoted", "quoted_path", "raised", "said"]
 
 _LONGEST_QUOTE = 60
 _LONGEST_LINE = 300
@@ -36,6 +36,19 @@ def one_line(text: str) -> str:
     """What somebody else says, as a log shows it: on one line, printable, not too long."""
     text = text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + "..."
     return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def said(it: object) -> str:
+    """What an object of somebody else's is as text, on one line, even if it has none."""
+    try:
+        return one_line(str(it))
+    except BaseException as error:  # Somebody's own __str__ may do what it likes.
+        return f"(no text: its __str__ raises {type(error).__name__})"
+
+
+def raised(error: BaseException) -> str:
+    """An exception out of somebody else's code, on one line: "OSError: no disk"."""
+    return one_line(f"{type(error).__name__}: {said(error)}")
 
 
 def _printable(character: str) -> str:

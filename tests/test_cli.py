@@ -33,6 +33,11 @@ class CheckTestCase(ConfigTestCase):
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
+    def write_module(self, name: str, text: str) -> None:
+        """Beside the configuration."""
+        self.write(f"{name}.py", text)
+        self.addCleanup(sys.modules.pop, name, None)
+
     def shown(self, text: str) -> str:
         return text.replace(f"{self.folder}/", "")
 
@@ -57,21 +62,19 @@ class Check(CheckTestCase):
         self.assertEqual(
             (result.exit_code, result.stderr), (1, f"{self.folder}/lb.yaml:2:32: pools.a.balance: {problem}\n")
         )
-        self.write(
-            "checked_method.py",
+        self.write_module(
+            "checked_method",
             "class Mine:\n    def __init__(self, servers): ...\n    add = remove = choose = __init__\n",
         )
-        self.addCleanup(sys.modules.pop, "checked_method", None)
         self.assertEqual(self.run_check(text).exit_code, 0)
 
     def test_own_that_cannot_be_made(self) -> None:
         """A method or a check of somebody's own that raises when it is made, each at its place."""
-        self.write(
-            "checked_broken.py",
+        self.write_module(
+            "checked_broken",
             "class Mine:\n    def __init__(self, *given): raise OSError('no\\ndisk')\n"
             "    def check(self, target): ...\n    add = remove = choose = check\n",
         )
-        self.addCleanup(sys.modules.pop, "checked_broken", None)
         own = "checked_broken:Mine"
         result = self.run_check(
             f"pools:\n  a: {{servers: [x:1], balance: {own}}}\n"
@@ -87,6 +90,34 @@ class Check(CheckTestCase):
             f"lb.yaml:3:41: pools.b.balance.method: {method}\n"
             f"lb.yaml:3:84: pools.b.health_check.type: {check}\n"
             f"lb.yaml:4:58: pools.c.health_check.1.type: {check}\n",
+            self.shown(result.stderr),
+        )
+
+    def test_own_that_end_the_program(self) -> None:
+        """What is raised as a method is handed its servers, and every sys.exit, is a mistake at its place as well."""
+        self.write_module(
+            "checked_exits",
+            "import sys\n"
+            "class Exits:\n    def __init__(self, *given): sys.exit('bye')\n"
+            "    def check(self, target): ...\n    add = remove = choose = check\n"
+            "class Full:\n    def __init__(self, servers): ...\n"
+            "    def add(self, server): raise ValueError('no\\nroom')\n    remove = choose = add\n"
+            "class ExitsLater(Full):\n    def add(self, server): sys.exit('bye')\n",
+        )
+        server = "servers: ['10.0.0.1:1']"
+        result = self.run_check(
+            f"pools:\n  a: {{{server}, balance: checked_exits:Full}}\n"
+            f"  b: {{{server}, balance: checked_exits:ExitsLater}}\n"
+            f"  c: {{{server}, balance: checked_exits:Exits, health_check: {{type: checked_exits:Exits}}}}\n"
+            "listeners:\n  web: {protocol: http, listen: 8080, pool: a}\n"
+        )
+        self.assertEqual((1, ""), (result.exit_code, result.stdout))
+        method = "balancing method checked_exits"
+        self.assertEqual(
+            f"lb.yaml:2:41: pools.a.balance: {method}:Full takes no server: ValueError: no\\nroom\n"
+            f"lb.yaml:3:41: pools.b.balance: {method}:ExitsLater takes no server: SystemExit: bye\n"
+            f"lb.yaml:4:41: pools.c.balance: {method}:Exits cannot be made of a list of servers: SystemExit: bye\n"
+            "lb.yaml:4:83: pools.c.health_check.type: health check checked_exits:Exits cannot be made: SystemExit: bye\n",
             self.shown(result.stderr),
         )
 

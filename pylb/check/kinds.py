@@ -12,6 +12,7 @@ from pylb.check.interface import IHealthCheck
 from pylb.check.program import ProgramProbe
 from pylb.check.stream import TcpProbe, UdpProbe
 from pylb.model import AgentCheck, ExecCheck, GrpcCheck, HealthCheck, HttpCheck, OwnCheck, TcpCheck, UdpCheck
+from pylb.words import raised
 
 __all__ = ["make_check"]
 
@@ -19,8 +20,8 @@ __all__ = ["make_check"]
 def _own(spec: OwnCheck) -> IHealthCheck:
     try:
         own: IHealthCheck = spec.own()
-    except Exception as error:
-        raise ValueError(f"health check {spec.name} cannot be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"health check {spec.name} cannot be made: {raised(error)}") from error
     return own
 
 

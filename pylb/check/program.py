@@ -6,7 +6,8 @@ configuration), PYLB_ADDRESS and PYLB_PORT (for a Unix socket the path and nothi
 
 One that takes too long, or writes more than 320 KiB, is killed, with all that it has started, but for what has left its
 process group.  To have a group of its own it is started by setsid(1), for Twisted cannot do that; where there is none it is
-killed alone.  What is left behind by a program that ends by itself is not waited for, and goes on.
+killed alone.  What is left behind by a program that ends by itself goes on, and is not waited for: what has been written is
+read for 50 ms at most when the status is not 0, although others may still hold the pipes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ __all__ = ["ProgramProbe"]
 
 #: Bytes of what a program writes that are kept.
 _KEPT = 200
+#: Seconds for which what an ended program has written is read.
+_MOMENT = 0.05
 _STDOUT, _STDERR = 1, 2
 
 
@@ -43,7 +46,7 @@ class ProgramProbe:
         self._command = spec.command if apart is None else (apart, *spec.command)
 
     async def check(self, target: Target) -> None:
-        run = _Run()
+        run = _Run(target.reactor)
         target.reactor.spawnProcess(run, self._command[0], self._command, _environment(target))
         await run.ended
 
@@ -53,13 +56,16 @@ class _Run(ProcessProtocol):
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.ended: Deferred[None] = Deferred(lambda _: self._give_up())
         #: By descriptor.
         self._said = {_STDOUT: b"", _STDERR: b""}
         #: Bytes, of both.
         self._written = 0
         self._waited_for = True
+        self._reactor = reactor
+        #: Concludes when the program has ended and others hold its pipes.
+        self._moment: Any = None
 
     def connectionMade(self) -> None:
         self.transport.closeStdin()
@@ -75,16 +81,17 @@ class _Run(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         if _how(reason).exitCode == 0:
             self._over(None)
+        elif self._waited_for:
+            self._moment = self._reactor.callLater(_MOMENT, self.processEnded, reason)
 
     def processEnded(self, reason: Failure) -> None:
-        """All that it wrote has been read, too."""
+        """All that it wrote has been read, too, or its moment is over."""
         self._over(Unhealthy(self._explain(_how(reason))))
 
     def _over(self, problem: Unhealthy | None) -> None:
         if not self._waited_for:
             return
-        self._waited_for = False
-        self.transport.loseConnection()
+        self._let_go()
         if problem is None:
             self.ended.callback(None)
         else:
@@ -97,8 +104,13 @@ class _Run(ProcessProtocol):
         return f"{how}{f': {first}' if first else ''}"
 
     def _give_up(self) -> None:
-        self._waited_for = False
         self._end()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._waited_for = False
+        if self._moment is not None and self._moment.active():
+            self._moment.cancel()
         self.transport.loseConnection()
 
     def _end(self) -> None:

@@ -181,7 +181,7 @@ class Target:
         self._may_keep = may_keep
         if tls is not None or self._tls is not None:
             self._drop_kept()
-            self._is_current = self._connecting is None
+            self._is_current = self._connecting is None and not self._open
         self._tls = tls
 
     def connect(self, encrypted: bool = True) -> Deferred[Conversation]:

@@ -23,7 +23,7 @@ from pylb.check.target import Target
 from pylb.model import HealthCheck
 from pylb.proxy.deadline import Deadline, Deadlines
 from pylb.proxy.dial import OWN_FAULTS, UpstreamError
-from pylb.words import one_line
+from pylb.words import raised, said
 
 __all__ = ["Rota", "Tally", "Watch"]
 
@@ -171,18 +171,22 @@ class Watch:
 
     def _answered(self, report: Report | None, error: BaseException | None) -> None:
         self._running = None
+        try:
+            self._judge(error)
+        finally:  # Whatever goes wrong there, it is checked again.
+            if not self._stopped:  # by who has heard of it
+                self._rest()
+                self._rota.over(self)
+        if report is not None and not (self._stopped or self._given_up):
+            self._rota.reported(self, report)
+
+    def _judge(self, error: BaseException | None) -> None:
         if self._given_up:
-            report = None
-        elif error is None:
+            return
+        if error is None:
             self._passed()
         elif not _is_ours(error):
             self._failed(self._explain(error))
-        if self._stopped:
-            return  # by who has heard of it
-        self._rest()
-        self._rota.over(self)
-        if report is not None:
-            self._rota.reported(self, report)
 
     def _passed(self) -> None:
         self.fails = 0
@@ -211,10 +215,10 @@ class Watch:
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, Unhealthy | UpstreamError):
-            return one_line(str(error))
+            return said(error)
         if isinstance(error, OSError):
-            return one_line(error.strerror or str(error))
-        text = one_line(f"{type(error).__name__}: {error}")
+            return said(error.strerror or error)
+        text = raised(error)
         if text != self.reason:
             _log.failure("a check of {server} breaks", Failure(error), server=self.target.name)
         return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -38,3 +40,8 @@ class KindsTests(SynchronousTestCase):
 
         error = self.assertRaises(ValueError, make_check, OwnCheck(name="mine:Own", own=broken))
         self.assertEqual(str(error), "health check mine:Own cannot be made: KeyError: 'nobody thought of that'")
+
+    def test_own_that_ends_the_program(self):
+        """It does not: its exit is an error like others."""
+        error = self.assertRaises(ValueError, make_check, OwnCheck(name="mine:Own", own=lambda: sys.exit("bye")))
+        self.assertEqual(str(error), "health check mine:Own cannot be made: SystemExit: bye")

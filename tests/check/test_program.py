@@ -127,6 +127,16 @@ class ProgramTests(Asking):
         self.assertIsNone(await self.verdict(spec, WHERE))
         os.kill(int(path.read_text()), 9)
 
+    async def test_leaves_somebody_behind_with_its_pipes(self):
+        """Nor a bad one, whose reason is not lost though it holds the pipes; it goes on."""
+        path = Path(self.mktemp()).absolute()
+        for end, reason in (("exit 3", "exit status 3: why"), ("kill -TERM $$", "ended by signal 15: why")):
+            spec = ExecCheck(command=("sh", "-c", f"echo why >&2; sleep 60 & echo $! > {path}; {end}"))
+            told = await self.verdict(spec, WHERE)
+            pid = int(path.read_text())
+            self.addCleanup(os.kill, pid, 9)
+            self.assertEqual((told, runs(pid)), (reason, True))
+
     async def test_cannot_be_started(self):
         """Neither one that is not there nor one that may not be run."""
         path = Path(self.mktemp()).absolute()

@@ -189,5 +189,17 @@ class OpenTests(Asking):
         target.close()
         await until(lambda: self.server.peers[0].lost)
 
+    async def test_kept_used_meanwhile(self):
+        """So does one that goes over what was kept: nobody has dialled."""
+        target = self.target(self.tcp())
+        target.keep(await target.connect())
+        target.close()
+        kept = target.kept()
+        target.use(target._server, ClientTLS(UpstreamTLS()), lambda: True)
+        target.keep(kept)
+        self.assertIsNone(target.kept())
+        target.close()
+        await until(lambda: self.server.peers and self.server.peers[0].lost)
+
     async def test_no_port(self):
         self.assertRaises(Unhealthy, self.target(UnixAddress("/run/a")).datagrams)

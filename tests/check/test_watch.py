@@ -194,6 +194,40 @@ class VerdictTests(WatchTestCase):
         self.assertLess(len(reasons[0]), 400)
         self.assertEqual(reasons[1:], ["a\\rb", "c\\x00d", "ZeroDivisionError: e\\nf"])
 
+    def test_cannot_be_shown(self) -> None:
+        """An exception without a text fails like any other; one that is no server's fault is told once."""
+
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise SystemExit("no text")
+
+        class MuteServer(Unhealthy):
+            __str__ = Mute.__str__
+
+        mute = "(no text: its __str__ raises SystemExit)"
+        watch = self.watch()
+        self.check.say(OSError(5, 7))
+        reasons = [watch.reason]
+        for error in (Mute(), Mute(), MuteServer()):
+            self.rounds(error)
+            reasons.append(watch.reason)
+        self.assertEqual(reasons, ["7", f"Mute: {mute}", f"Mute: {mute}", mute])
+        self.assertEqual(watch.tally, Tally(4, 4, 1, False))
+        self.assertEqual(len(self.flushLoggedErrors(Mute)), 1)
+
+    def test_goes_on(self) -> None:
+        """Whatever goes wrong with a verdict, checking goes on, and whoever gives the turns hears that this one is over."""
+        over: list[Watch] = []
+        self.patch(self, "concluded", lambda watch: 1 // 0)
+        self.patch(self, "over", over.append)
+        watch = self.watch()
+        self.check.say(BAD)
+        self.assertEqual((watch.under_way, over), (False, [watch]))
+        self.rounds(BAD)
+        self.assertEqual((watch.fails, over), (2, [watch, watch]))
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_returned(self) -> None:
         """A check that returns what it may not is broken, which is told once, and checking goes on."""
         for value in (5, False, "up", {"share": 1.0}):

@@ -29,9 +29,11 @@ from pylb.balance.methods.random import RandomOne, RandomTwo, RandomTwoByTime
 from pylb.balance.methods.round_robin import RoundRobin
 from pylb.balance.server import Server
 from pylb.model import Balance
+from pylb.words import raised
 
 __all__ = [
     "METHODS",
+    "CannotBeMade",
     "Elsewhere",
     "IBalancingMethod",
     "IWatchesFailures",
@@ -41,6 +43,10 @@ __all__ = [
     "at_once",
     "make_method",
 ]
+
+
+class CannotBeMade(ValueError):
+    """A method of somebody's own is none; the text says which, and why."""
 
 
 def _consistent(
@@ -75,7 +81,10 @@ METHODS: dict[str, MakeMethod] = {
 def make_method(
     servers: Sequence[Server], balance: Balance, tools: Tools, before: IBalancingMethod | None = None
 ) -> IBalancingMethod:
-    """The method that the operator asked for, over `servers`; `before` is the one that it takes the place of."""
+    """The method that the operator asked for, over `servers`; `before` is the one that it takes the place of.
+
+    Raises `CannotBeMade`.
+    """
     if balance.own is not None:
         return _own(balance, servers)
     return METHODS[balance.method](servers, balance, tools, before)
@@ -85,7 +94,7 @@ def _own(balance: Balance, servers: Sequence[Server]) -> IBalancingMethod:
     assert balance.own is not None
     try:
         own: IBalancingMethod = balance.own(servers)
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ValueError(f"balancing method {balance.method} cannot be made of a list of servers: {problem}") from error
+    except (Exception, SystemExit) as error:
+        what = f"balancing method {balance.method} cannot be made of a list of servers"
+        raise CannotBeMade(f"{what}: {raised(error)}") from error
     return own
