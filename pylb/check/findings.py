@@ -44,11 +44,12 @@ class Findings:
 
     def hear(self, news: Finding) -> None:
         """Another server, or the same one anew."""
+        pool = self._pools.get(news.pool)
+        if pool is None or not pool.spec.health_check:
+            return  # It is so in another configuration, which comes or goes.
         self._known[news.pool, news.server] = news
-        if news.pool in self._pools:  # Else it goes, or comes, with another configuration.
-            pool = self._pools[news.pool]
-            for server in self._named(pool).get(news.server, ()):
-                _tell(pool, server, news)
+        for server in self._named(pool).get(news.server, ()):
+            _tell(pool, server, news)
 
     def forget(self, pool: str, server: str) -> None:
         """Nobody checks it any more.  While it is here still it is what it was found to be last."""

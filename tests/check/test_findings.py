@@ -43,14 +43,13 @@ class FindingsTests(SynchronousTestCase):
         self.assertEqual(self.states(), ["checking", "checking", "up"])
 
     def test_other_pools(self) -> None:
-        """News of a pool that is not there harms nobody, and holds should it come."""
-        pools: dict[str, Pool] = {}
-        findings = Findings(pools, [Finding("web", "a:80", "passed", "up", 1.0)])
-        findings.hear(Finding("web", "b:80", "unhealthy", "up", 1.0))
-        self.assertEqual(self.states(), ["checking", "checking"])
-        pools["web"] = self.pool
-        findings.follow(self.pool)
-        self.assertEqual(self.states(), ["up", "unhealthy"])
+        """Nothing is known, nor kept, of pools that are not there, or have no checks: it is of another configuration."""
+        unchecked = Pool(PoolSpec(name="plain", servers=()), [make_server("a")], Clock().seconds)
+        findings = Findings({"plain": unchecked}, [Finding("web", "a:80", "passed", "up", 1.0)])
+        findings.hear(Finding("plain", "a:80", "unhealthy", "drain", 0.5))
+        findings.follow(unchecked)
+        [server] = unchecked.servers
+        self.assertEqual((server.status, server.share, findings._known), ("up", 1.0, {}))
 
     def test_other_servers(self) -> None:
         """News of a server that the pool has got meanwhile, and of one that stands there twice."""

@@ -19,7 +19,17 @@ from pylb.balance.pool import make_pool
 from pylb.balance.scoreboard import Scoreboard
 from pylb.balance.sticky import Learned, LearnedSessions
 from pylb.check.findings import Findings
-from pylb.model import Config, InetAddress, PoolSpec, ServerSpec, StickyLearn, TcpListener, UdpListener, UnixAddress
+from pylb.model import (
+    Config,
+    InetAddress,
+    PoolSpec,
+    ServerSpec,
+    StickyLearn,
+    TcpCheck,
+    TcpListener,
+    UdpListener,
+    UnixAddress,
+)
 from pylb.proxy.dns.follow import Found, Target
 from pylb.proxy.listen import Bound
 from pylb.proxy.resolve import Name, Names
@@ -181,7 +191,8 @@ class WorkerTests(SynchronousTestCase):
 
     def test_found(self) -> None:
         """It hears what the supervisor's checks find, and whom they leave."""
-        self.balancer.checks = Findings({})
+        spec = PoolSpec(name="p", servers=(), health_check=(TcpCheck(),))
+        self.balancer.checks = Findings({"p": make_pool(spec, self.reactor.seconds)})
         for server in ("10.0.0.1:80", "10.0.0.2:80"):
             self.hears("found", "p", server, "passed", "up", 1.0)
         self.hears("gone", "p", "10.0.0.1:80")
