@@ -42,10 +42,13 @@ class ProgramProbe:
     """Runs a program."""
 
     def __init__(self, spec: ExecCheck) -> None:
+        self._program = spec.command[0]
         apart = shutil.which("setsid")
         self._command = spec.command if apart is None else (apart, *spec.command)
 
     async def check(self, target: Target) -> None:
+        if shutil.which(self._program) is None:
+            raise Unhealthy(f"{self._program} is not there, or may not be run")
         run = _Run(target.reactor)
         target.reactor.spawnProcess(run, self._command[0], self._command, _environment(target))
         await run.ended
