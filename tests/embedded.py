@@ -5,7 +5,6 @@ Its argument is the name of the reactor.  It prints what three clients heard, an
 
 from __future__ import annotations
 
-import socket
 import sys
 
 from twisted.application.reactors import installReactor
@@ -21,6 +20,7 @@ from twisted.web.server import Site  # noqa: E402
 from twisted.web.static import Data  # noqa: E402
 
 from pylb.service import LoadBalancer  # noqa: E402
+from tests.functional.rig import free_port  # noqa: E402
 
 
 class Echo(Protocol):
@@ -54,12 +54,6 @@ class Page(Data):
     isLeaf = True
 
 
-def free_port(kind=socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def configuration():
     backends = {
         "tcp": reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1"),
@@ -69,12 +63,7 @@ def configuration():
     return {
         "pools": {name: {"servers": [f"127.0.0.1:{port.getHost().port}"]} for name, port in backends.items()},
         "listeners": {
-            name: {
-                "protocol": name,
-                "listen": f"127.0.0.1:{free_port(socket.SOCK_DGRAM if name == 'udp' else socket.SOCK_STREAM)}",
-                "pool": name,
-            }
-            for name in backends
+            name: {"protocol": name, "listen": f"127.0.0.1:{free_port()}", "pool": name} for name in backends
         },
     }
 

@@ -21,12 +21,7 @@ from pylb.proxy.listen import BindError
 from pylb.reloads import ReloadBroke
 from pylb.signals import Signals
 from pylb.workers.supervisor import Supervisor
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+from tests.functional.rig import free_port
 
 
 class ProgramCase(SynchronousTestCase):

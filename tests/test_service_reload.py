@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import socket
 import threading
 from dataclasses import replace
 from functools import partial
@@ -43,12 +42,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 def http(pool: str = "p", **more) -> HttpListener:
     return HttpListener(**{"name": "web", "listen": (ANY,), "routes": (Route(pool=pool, path="/"),), **more})
-
-
-def free_udp_address() -> InetAddress:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return InetAddress(*sock.getsockname())
 
 
 class Reloaded(Served):
@@ -315,7 +308,7 @@ class ListenerTests(Reloaded):
     async def test_other_name_of_datagrams(self):
         """The sessions of the old listener are over, those of the new one are elsewhere."""
         one, two = self.datagrams(b"one"), self.datagrams(b"two")
-        where = free_udp_address()
+        where = InetAddress("127.0.0.1", free_port())
         balancer = self.running(self.pool(one), udp(listen=(where,)))
         asker = self.asker(balancer)
         asker.ask(b"?")
@@ -326,7 +319,7 @@ class ListenerTests(Reloaded):
 
     async def test_address_of_datagrams_gone(self):
         """Its sessions are over, and it can be asked for again, also if it had stayed over a reload."""
-        where = free_udp_address()
+        where = InetAddress("127.0.0.1", free_port())
         pool = self.pool(self.datagrams(b"one"))
         balancer = self.running(pool, udp(listen=(where, ANY)))
         asker = self.asker(balancer)
@@ -340,7 +333,7 @@ class ListenerTests(Reloaded):
 
     async def test_addresses_of_datagrams_exchanged(self):
         """Whoever asks is answered by the pool of the listener that has the address now."""
-        here, there = free_udp_address(), free_udp_address()
+        here, there = InetAddress("127.0.0.1", free_port()), InetAddress("127.0.0.1", free_port())
         one, two = self.pool(self.datagrams(b"one")), self.pool(self.datagrams(b"two"), name="q")
         balancer = self.running(one, two, udp(listen=(here,)), udp(name="other", pool="q", listen=(there,)))
         for _ in range(2):

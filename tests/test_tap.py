@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pylb.signals import SIGNALS
 from pylb.tap import Options, makeService
 from tests.fakes import keep_signals
+from tests.functional.rig import free_port
 
 
 class OptionsTests(SynchronousTestCase):
@@ -67,11 +68,8 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_file_and_foreground(self):
         """The file is known by its whole path, wherever the program goes later; only a daemon has no standard output."""
-        with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-            path = Path(folder, "lb.yaml")
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            free.close()
+        with tempfile.TemporaryDirectory() as folder:
+            path, port = Path(folder, "lb.yaml"), free_port()
             path.write_text(
                 f"access_log: {{path: '-'}}\npools: {{p: {{servers: [127.0.0.1:9]}}}}\n"
                 f"listeners: {{a: {{protocol: tcp, listen: 127.0.0.1:{port}, pool: p}}}}\n"

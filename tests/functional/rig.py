@@ -163,14 +163,14 @@ class Server:
     """A server of the test that can be killed and brought back.
 
     `make` makes its factory, which is given to a stream port or, if it is a DatagramProtocol, to a UDP port; `number` is
-    the port's, 0 for any.
+    the port's, 0 for any that stays its own while it is dead.
     """
 
     def __init__(self, make: Callable[[], Factory | DatagramProtocol], number: int = 0) -> None:
         self._make = make
         self._port: Any = None
         self._factory: _Connections | None = None
-        self.number = number
+        self.number = number or free_port()
         self.start()
 
     @property
@@ -186,7 +186,6 @@ class Server:
             factory.noisy = False
             self._factory = _Connections(factory)
             self._port = reactor.listenTCP(self.number, self._factory, interface="127.0.0.1")
-        self.number = self._port.getHost().port
 
     @property
     def clients(self) -> int:
@@ -340,11 +339,12 @@ class _Asker(DatagramProtocol):
 
 
 async def ask_udp(port: int, question: bytes) -> bytes:
-    """The answer to a datagram from a source of its own."""
+    """The answer to a datagram from a source of its own, which hears nobody else."""
     asker = _Asker()
     mine = reactor.listenUDP(0, asker, interface="127.0.0.1")
     try:
-        asker.transport.write(question, ("127.0.0.1", port))
+        asker.transport.connect("127.0.0.1", port)
+        asker.transport.write(question)
         await until(lambda: asker.heard)
     finally:
         await mine.stopListening()

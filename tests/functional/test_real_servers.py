@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 import dns.message
+from twisted.internet import reactor
 from twisted.names.dns import EREFUSED
+from twisted.web.client import Agent, readBody
 
 from tests.backends import until
 from tests.functional.checked import CheckedRig
@@ -184,6 +186,8 @@ class HttpTests(RealServersTestCase):
         await self.ends(self.program)
 
     async def asks_on(self) -> None:
+        """For heads only: a server that is killed in the midst of a body leaves half of it, which nobody can mend."""
         while not self.over:
-            await self.ask()
+            response = await Agent(reactor).request(b"HEAD", f"http://127.0.0.1:{self.port}/name".encode())
+            self.assertEqual((response.code, await readBody(response)), (200, b""))
             self.served += 1

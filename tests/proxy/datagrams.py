@@ -28,13 +28,6 @@ class Sockets(TestCase):
         sock.bind((host, number))
         return sock
 
-    def closed_port(self, host: str = "127.0.0.1") -> int:
-        """The number of a port on which nobody listens."""
-        sock = self.bound(host)
-        port = sock.getsockname()[1]
-        sock.close()
-        return port
-
 
 class OnPoller:
     """Gives a case a poller, which watches nothing in the end."""

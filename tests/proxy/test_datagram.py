@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from pylb.model import InetAddress
 from pylb.proxy.datagram import READS_A_TURN, REPLIES_A_TURN, FrontPort, ServerPort, WildcardPort, front_port
+from tests.functional.rig import free_port
 from tests.proxy.datagrams import OnPoller, Sockets
 
 
@@ -212,7 +213,7 @@ class ServerPortTests(Sockets):
     @inlineCallbacks
     def test_outlives_port_unreachable(self):
         """A refusal is reported, and the same socket works when the server is there again, any number of times."""
-        number = self.closed_port()
+        number = free_port()
         port, replies = self.server_port("127.0.0.1", number)
         for _ in range(3):
             port.send(b"anybody?")
@@ -235,21 +236,21 @@ class ServerPortTests(Sockets):
 
     def test_an_error_event_without_an_error(self):
         """An event that was meant for an earlier owner of the descriptor changes nothing."""
-        port, replies = self.server_port("127.0.0.1", self.closed_port())
+        port, replies = self.server_port("127.0.0.1", free_port())
         self.network.removeReader(port)
         port.connectionLost(Failure(ConnectionDone()))
         self.assertIn(port, self.network.getReaders())
         self.assertEqual(replies.queue.pending, [])
 
     def test_the_end_of_the_reactor(self):
-        port, replies = self.server_port("127.0.0.1", self.closed_port())
+        port, replies = self.server_port("127.0.0.1", free_port())
         port.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(port.fileno(), -1)
         self.assertEqual(replies.queue.pending, [])
 
     def test_passing_errors_are_no_refusal(self):
         """A path that carries less (EMSGSIZE) says nothing against the server."""
-        port, replies = self.server_port("127.0.0.1", self.closed_port())
+        port, replies = self.server_port("127.0.0.1", free_port())
         port._report(errno.EMSGSIZE)
         self.assertEqual(replies.queue.pending, [])
 

@@ -25,6 +25,7 @@ from pylb.model import InetAddress, PoolSpec, ServerSpec, UdpListener
 from pylb.proxy.datagram import READS_A_TURN, REPLIES_A_TURN
 from pylb.proxy.udp import EXPIRIES_A_TURN, UdpProxy, listen_udp
 from pylb.proxy.udp_session import Session
+from tests.functional.rig import free_port
 from tests.proxy.datagrams import OnPoller, Sockets
 from tests.proxy.udp_fakes import Records, World
 
@@ -420,7 +421,7 @@ class LoopbackTests(Sockets):
 
     def nobody(self) -> InetAddress:
         """An address at which nobody listens."""
-        return InetAddress("127.0.0.1", self.closed_port())
+        return InetAddress("127.0.0.1", free_port())
 
     def proxy(self, *servers: InetAddress, listen=("127.0.0.1",), max_sessions: int = 100, **spec) -> list[int]:
         """The ports on which a proxy for `servers` listens."""
