@@ -20,7 +20,7 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from pylb.model import Address, Config, HttpListener, InetAddress, Listener, ServerSpec, UdpListener, UnixAddress
-from pylb.proxy.datagram import MAX_DATAGRAM
+from pylb.proxy.front_port import MAX_DATAGRAM
 from pylb.proxy.listen import Bound, bind, listen_stream
 from pylb.service import LoadBalancer
 from pylb.workers.supervisor import Supervisor

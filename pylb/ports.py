@@ -16,7 +16,7 @@ from pylb.fronts import Fronts
 from pylb.model import UdpListener
 from pylb.proxy.accept import StreamPort
 from pylb.proxy.connections import Connections
-from pylb.proxy.datagram import FrontPort
+from pylb.proxy.front_port import FrontPort
 from pylb.proxy.listen import Bound, listen_stream
 from pylb.proxy.udp import UdpProxy, listen_udp
 

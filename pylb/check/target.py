@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pylb.balance.server import Server
+from pylb.check.awaited import Awaited
 from pylb.check.datagrams import Datagrams
 from pylb.check.interface import Unhealthy
 from pylb.model import Address, InetAddress
@@ -38,8 +39,7 @@ class Conversation(ServerSide):
         self.received = b""
         #: The server sends no more.
         self.ended = False
-        self._found: Callable[[], Any] | None = None
-        self._waiting: Deferred[Any] | None = None
+        self._awaited: Awaited[Any] | None = None
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -49,11 +49,9 @@ class Conversation(ServerSide):
 
         Fails with `Unhealthy` if the server closes before, or sends more than 320 KiB, and with what `found` raises.
         """
-        waiting: Deferred[_T] = Deferred(lambda _: self._stop_waiting())
-        self._found = lambda: found(self.received)
-        self._waiting = waiting
+        self._awaited = awaited = Awaited(found)
         self._look()
-        return waiting
+        return awaited.result
 
     def expect(self, pattern: re.Pattern[bytes]) -> Deferred[re.Match[bytes]]:
         """The first place in all that has come where `pattern` matches; fails as `until`."""
@@ -78,25 +76,16 @@ class Conversation(ServerSide):
         self._look()
 
     def _look(self) -> None:
-        waiting = self._waiting
-        if waiting is None or self._found is None:
+        awaited = self._awaited
+        if awaited is None:
             return
-        try:
-            result = self._found()
-            if result is None and self.ended:
-                raise Unhealthy("closed the connection" + (f" after {_shown(self.received)}" if self.received else ""))
-            if result is None and len(self.received) > LONGEST:
-                raise Unhealthy("nothing of what was expected in the first 320 KiB of its answer")
-        except Exception:
-            self._stop_waiting()
-            waiting.errback(Failure())
-        else:
-            if result is not None:
-                self._stop_waiting()
-                waiting.callback(result)
-
-    def _stop_waiting(self) -> None:
-        self._waiting = self._found = None
+        awaited.look(self.received)
+        if self.ended:
+            awaited.fail(
+                Unhealthy("closed the connection" + (f" after {_shown(self.received)}" if self.received else ""))
+            )
+        elif len(self.received) > LONGEST:
+            awaited.fail(Unhealthy("nothing of what was expected in the first 320 KiB of its answer"))
 
 
 def _shown(data: bytes) -> str:

@@ -7,7 +7,7 @@ an epoll instance of its own; a reactor watches it as if it were one socket that
   of all that it watches.
 - A descriptor hears what Twisted's reactors would tell it, in their order.
 - In one turn of the reactor it hands out a bounded number of events, and each of them is one read or one write, or a few
-  datagrams (pylb.proxy.datagram).  Whatever else is ready waits behind timers and the reactor's other sockets.
+  datagrams (pylb.proxy.front_port).  Whatever else is ready waits behind timers and the reactor's other sockets.
 - The kernel tells of several descriptors at once.  If one is closed meanwhile and another gets its number, what was told is
   not for the other.
 - An exception loses the connection in which it was raised and is logged; the others do not notice.

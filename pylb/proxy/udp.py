@@ -26,8 +26,9 @@ from pylb.balance.lease import Lease
 from pylb.balance.pool import NoServerAvailable, Pool
 from pylb.model import Address, InetAddress, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog, Record
-from pylb.proxy.datagram import FrontPort, Origin, ServerPort, front_port
 from pylb.proxy.dial import OWN_FAULTS
+from pylb.proxy.front_port import FrontPort, Origin, front_port
+from pylb.proxy.server_port import ServerPort
 from pylb.proxy.udp_session import Session
 
 __all__ = ["UdpProxy", "listen_udp"]

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from pylb.balance.lease import Lease
 from pylb.proxy.accesslog import Record
-from pylb.proxy.datagram import PASSING, Origin, ServerPort
+from pylb.proxy.front_port import Origin
+from pylb.proxy.server_port import PASSING, ServerPort
 from pylb.proxy.variables import address_variable
 
 if TYPE_CHECKING:

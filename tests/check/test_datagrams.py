@@ -39,7 +39,7 @@ class DatagramsTests(Asking):
     async def test_refused_before(self):
         """A refusal that has come meanwhile is told by the next `send`."""
         datagrams = Datagrams(dead_address(self), self.streams)
-        self.streams.removeReader(datagrams)
+        self.streams.removeReader(datagrams._port)
         datagrams.send(b"?")
         self.assertRaises(Unhealthy, datagrams.send, b"?")
         datagrams.close()
@@ -47,7 +47,7 @@ class DatagramsTests(Asking):
     async def test_strangers(self):
         """Only the server itself is heard."""
         datagrams = self.talk(self.udp(lambda datagram: []))
-        port = datagrams._socket.getsockname()
+        port = datagrams._port._socket.getsockname()
         answer = datagrams.until(lambda datagram: datagram)
         stranger = reactor.listenUDP(0, DatagramProtocol(), interface="127.0.0.1")
         stranger.write(b"stranger", port)
@@ -69,4 +69,4 @@ class DatagramsTests(Asking):
         """Closing it once more does no harm."""
         datagrams = self.talk(dead_address(self))
         datagrams.close()
-        self.assertEqual(datagrams.fileno(), -1)
+        self.assertEqual(datagrams._port.fileno(), -1)

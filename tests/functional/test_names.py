@@ -118,7 +118,7 @@ class NamesTests(NamesRig):
         self.zone.has(APP, HOSTS[1])
         await program.says("app.test is 127.0.0.3")
         await self.dns_dies()
-        await program.says(r"app.test: app.test A+: nobody is there \(127.0.0.1:\d+\); what was known stays")
+        await program.says(r"app.test: app.test A+: Connection refused \(127.0.0.1:\d+\); what was known stays")
         self.assertEqual(await self.who(), {HOSTS[1]})
         await self.ends(program)
 

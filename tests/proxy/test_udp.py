@@ -22,7 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pylb.balance.pool import make_pool
 from pylb.model import InetAddress, PoolSpec, ServerSpec, UdpListener
-from pylb.proxy.datagram import READS_A_TURN, REPLIES_A_TURN
+from pylb.proxy.front_port import READS_A_TURN
+from pylb.proxy.server_port import REPLIES_A_TURN
 from pylb.proxy.udp import EXPIRIES_A_TURN, UdpProxy, listen_udp
 from pylb.proxy.udp_session import Session
 from tests.functional.rig import free_port

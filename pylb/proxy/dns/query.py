@@ -14,25 +14,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from secrets import randbits
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ClientFactory
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from pylb.model import InetAddress
 from pylb.proxy.dns.message import DnsError, Question, Refused, Reply, Truncated, read
+from pylb.proxy.server_port import ServerPort
 
 __all__ = ["FIRST_WAIT", "LONGEST_WAIT", "Query"]
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 4.0
-#: Bytes: no datagram is longer.
-_LARGEST = 65_535
 
 
 class _Way(Protocol):
@@ -102,7 +99,7 @@ class Query:
                 self._ways[server] = _Datagrams(self, server)
             self._ways[server].ask()
         except OSError as error:
-            self.refused(server, _reason(error))
+            self.refused(server, str(error.strerror))
 
     def _fetch(self, server: InetAddress, problem: str) -> None:
         way = self._ways[server]
@@ -126,53 +123,29 @@ class Query:
             way.close()
 
 
-@implementer(IReadDescriptor)
 class _Datagrams:
-    """Over UDP; what is no reply may come from anybody, and is passed over.
-
-    A socket of our own: Twisted's port says in the log that it opens and closes, and ends without a word when an error
-    comes without data (Twisted #5377).
-    """
+    """Over UDP; what is no reply may come from anybody, and is passed over."""
 
     def __init__(self, query: Query, server: InetAddress) -> None:
         self._query = query
         self._server = server
         self._number = randbits(16)
-        self._socket = socket(AF_INET6 if ":" in server.host else AF_INET, SOCK_DGRAM)
-        try:
-            self._socket.setblocking(False)
-            self._socket.connect((server.host, server.port))
-        except OSError:
-            self._socket.close()
-            raise
-        self.fileno = self._socket.fileno
-        query.reactor.addReader(self)
+        self._port = ServerPort(query.reactor, self, server)
 
     def ask(self) -> None:
-        self._socket.send(self._query.question.message(self._number))
+        self._port.send(self._query.question.message(self._number))
 
     def close(self) -> None:
-        self._query.reactor.removeReader(self)
-        self._socket.close()
+        self._port.close()
 
-    # What the reactor calls.
+    # What the port tells (`pylb.proxy.server_port.ServerSession`).
 
-    def doRead(self) -> None:
-        try:
-            data = self._socket.recv(_LARGEST)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._query.refused(self._server, _reason(error))
-            return
-        self._query.heard(self._server, self._number, data)
+    def reply_arrived(self, datagram: bytes) -> bool:
+        self._query.heard(self._server, self._number, datagram)
+        return False
 
-    def connectionLost(self, reason: Failure) -> None:
-        """An error without data: nobody is there (ICMP)."""
-        self._query.refused(self._server, "nobody is there")
-
-    def logPrefix(self) -> str:
-        return "dns"
+    def refused(self, reason: str) -> None:
+        self._query.refused(self._server, reason)
 
 
 class _Stream(ClientFactory):
@@ -220,7 +193,3 @@ class _Exchange(Int16StringReceiver):
 
     def stringReceived(self, string: bytes) -> None:
         self._stream.heard(string)
-
-
-def _reason(error: OSError) -> str:
-    return "nobody is there" if isinstance(error, ConnectionRefusedError) else f"it cannot be asked: {error.strerror}"

@@ -1,23 +1,15 @@
-"""How do datagrams enter and leave the process?
+"""How do clients' datagrams enter the process, and answers leave it?
 
 - A front port reads what clients send and answers from the address they spoke to.  On a wildcard socket the kernel has to
   be asked for that address (packet info); a socket bound to one address does not pay for it.  Where the platform has no
   packet info, the kernel chooses the address.
-- A server port is one connected socket towards one server.  It outlives "port unreachable", which Twisted's own port
-  does not under epoll (an error without data looks like the end of a connection there, Twisted #5377), and tells its
-  session instead.
 - A datagram is whole or absent: up to 65,535 bytes are read, more than UDP over IPv4 (65,507) can carry.
-- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.  A server port
-  reads on only while more is to be expected: to learn that nothing is there costs as much as a datagram does.
-- A socket towards a server serves one session and is never used again: what its server still sends would reach another
-  client.
+- A port reads a bounded number of datagrams a turn of the reactor, so that a flood leaves the others theirs.
 - No error of a socket is raised into the reactor.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -28,36 +20,22 @@ from typing import Any, Protocol, TypeAlias
 from twisted.internet import udp
 from twisted.internet.base import BasePort
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python import log
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-from pylb.model import InetAddress
 
 __all__ = [
     "MAX_DATAGRAM",
-    "PASSING",
     "READS_A_TURN",
-    "REPLIES_A_TURN",
     "Client",
     "FrontPort",
     "Origin",
-    "ServerPort",
-    "ServerSession",
     "front_port",
 ]
 
 MAX_DATAGRAM = 65535
 #: Of clients, on one listening socket.
 READS_A_TURN = 32
-#: Of the server of one session.
-REPLIES_A_TURN = 8
-
-#: Errors that concern one datagram and say nothing of who should have received it.  A full conntrack table is EPERM.
-PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM})
 
 #: A client's address as the socket gives it: (host, port), for IPv6 (host, port, flow, scope id).
 Client: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
@@ -229,89 +207,3 @@ def front_port(reactor: IReactorFDSet, sock: socket.socket, protocol: DatagramPr
     if info is not None and sock.getsockname()[0] in ("0.0.0.0", "::") and info.enable(sock):
         return WildcardPort(reactor, sock, protocol, info)
     return FrontPort(reactor, sock, protocol)
-
-
-class ServerSession(Protocol):
-    """What a server port tells."""
-
-    def reply_arrived(self, datagram: bytes) -> bool:
-        """The server sent `datagram`; whether more is to be expected, now."""
-
-    def refused(self, reason: str) -> None:
-        """The server cannot be reached, it has no such port for instance."""
-
-
-@implementer(IReadDescriptor)
-class ServerPort:
-    """One socket connected to the server at `address`, a literal one, that reads as soon as it exists.
-
-    Raises OSError when there is no descriptor or no way to the server.
-    """
-
-    __slots__ = ("_reactor", "_reading", "_session", "_socket", "fileno", "send")
-
-    def __init__(self, reactor: IReactorFDSet, session: ServerSession, address: InetAddress) -> None:
-        self._reactor = reactor
-        self._session = session
-        host = address.host
-        self._socket = sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.fileno = sock.fileno
-        #: Sends one datagram; raises OSError, also for what became of the datagrams before.
-        self.send = sock.send
-        try:
-            sock.setblocking(False)
-            sock.connect((host, address.port))
-            reactor.addReader(self)
-        except OSError:
-            sock.close()
-            raise
-        self._reading = True
-
-    def logPrefix(self) -> str:
-        return "UDP session"
-
-    def doRead(self) -> None:
-        receive = self._socket.recv
-        arrived = self._session.reply_arrived
-        error = 0
-        for _ in range(REPLIES_A_TURN):
-            try:
-                datagram = receive(MAX_DATAGRAM)
-            except BlockingIOError:
-                break
-            except OSError as problem:
-                error = problem.errno or 0  # what came before the error is still to be read
-                continue
-            if not (arrived(datagram) and self._reading):
-                break
-        if error:
-            self._report(error)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """epoll saw an error and nothing to read, or the reactor ends."""
-        if not self._reading:
-            return
-        if reason.check(ConnectionLost):
-            self.close()
-            return
-        self._reactor.addReader(self)
-        self._report(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-    def _report(self, error: int) -> None:
-        if self._reading and error and error not in PASSING:
-            self._session.refused(os.strerror(error))
-
-    def retire(self) -> None:
-        """Read nothing more.  The descriptor stays taken until `close`."""
-        if self._reading:
-            self._reading = False
-            self._reactor.removeReader(self)
-
-    def close(self) -> None:
-        """Give the descriptor back.
-
-        Not while the reactor hands out a batch of events: one for this descriptor may be among them, and would hit
-        whoever gets the number next.
-        """
-        self.retire()
-        self._socket.close()
