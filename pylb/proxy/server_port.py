@@ -112,8 +112,8 @@ class ServerPort:
     def close(self) -> None:
         """Give the descriptor back.
 
-        Not while the reactor hands out a batch of events: one for this descriptor may be among them, and would hit
-        whoever gets the number next.
+        An event for it may be in the batch that the reactor hands out now, and would hit whoever gets the number next.
+        Where many sockets are made, as for clients, `retire` first, and close when the batch is over.
         """
         self.retire()
         self._socket.close()
