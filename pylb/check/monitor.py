@@ -69,6 +69,8 @@ class Monitor:
         self._owners: dict[Watch, Owner] = {}
         self._running: set[Watch] = set()
         self._waiting: deque[Watch] = deque()
+        #: Whether those that wait are having their turns.
+        self._handing_out = False
         self._started = False
         #: First checks that have been given their time, and the time of the last mandatory one.
         self._planned = 0
@@ -194,6 +196,16 @@ class Monitor:
 
     def over(self, watch: Watch) -> None:
         self._running.discard(watch)
+        if self._handing_out:
+            return  # One that was over at once: a thousand such, each within the last, would be too deep for Python.
+        self._handing_out = True
+        try:
+            self._hand_out()
+        finally:
+            self._handing_out = False
+
+    def _hand_out(self) -> None:
+        """Let those that wait have their turns."""
         while self._waiting and len(self._running) < self._most:
             following = self._waiting.popleft()
             if following in self._owners:

@@ -168,6 +168,21 @@ class RotaTests(MonitorTestCase):
             self.assertEqual(len(self.scene.held), 3)
         self.assertEqual(len(set(self.scene.asked)), 10)
 
+    def test_over_at_once(self) -> None:
+        """However many wait, and are over when they have hardly begun, all have their turns, and go on."""
+        self.scene.holds = True
+        slow = self.pool(self.own("slow ", mandatory=True, timeout=60.0), count=1, name="slow")
+        quick = self.pool(self.own(interval=1.0), count=1000)
+        self.start(slow, quick, most=1)
+        self.clock.advance(0.001)
+        self.scene.holds = False
+        self.pass_by(1.05)
+        self.assertEqual(self.scene.asked, [f"slow {A}"])
+        self.scene.held[f"slow {A}"].callback(None)
+        self.assertEqual(len(self.scene.asked), 1001)
+        self.pass_by(1.05)
+        self.assertEqual(len(self.scene.asked), 2001)
+
     def test_stop(self) -> None:
         """Whoever runs is given up, whoever waits is forgotten, and none begins meanwhile."""
         self.scene.holds = True
