@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -28,7 +28,7 @@ from pylb.check.monitor import Monitor
 from pylb.model import Address, Config, UdpListener
 from pylb.pools import Pools
 from pylb.proxy.accesslog import open_access_log
-from pylb.proxy.listen import bind_rows, restore, without
+from pylb.proxy.listen import Bound, bind_rows, restore, without
 from pylb.reloads import Reloads, check_reloadable
 from pylb.service import Inherited, LoadBalancer
 from pylb.workers.checks import Checks
@@ -175,7 +175,7 @@ class Supervisor(Service):
             checks = self._checks.prepare(config)
             undo.callback(checks.stop)
             crew = self._muster(config, self._make_estate(config, self._crew.estate), checks)
-            undo.callback(self._give_up, crew.estate)
+            undo.callback(self._give_up, crew)
             await checks.look_up()
             self._sessions = tables(config) | self._sessions
             undo.callback(self._keep_sessions)
@@ -199,18 +199,24 @@ class Supervisor(Service):
         fresh = without(crew.estate.rows[0], retired.estate.rows[0])
         gone = without(retired.estate.rows[0], crew.estate.rows[0])
         retired.end("retire")
-        if datagrams := [str(bound.address) for bound in gone if isinstance(bound.listener, UdpListener)]:
-            for each in self._crews - {crew}:
-                each.tell("drop", datagrams)
+        self._drop(gone, self._crews - {crew})
         retired.estate.close(crew.estate)
         old, new = (capacity(each, descriptor_limit()) for each in (before, config))
         announce_reload(before, config, fresh, new if new != old else None)
 
-    def _give_up(self, estate: Estate) -> None:
+    def _give_up(self, crew: Crew) -> None:
         """Close what only workers that are not going to serve would have had."""
         present = self._crew.estate
-        estate.close(present)
+        if self.running:
+            self._drop(without(chain(*crew.estate.rows), chain(*present.rows)), [crew])
+        crew.estate.close(present)
         restore(chain(*present.rows))
+
+    def _drop(self, gone: Iterable[Bound], crews: Iterable[Crew]) -> None:
+        """Let those who retire answer datagrams no more where nobody serves any more."""
+        if datagrams := {str(bound.address) for bound in gone if isinstance(bound.listener, UdpListener)}:
+            for crew in crews:
+                crew.tell("drop", sorted(datagrams))
 
     def _keep_sessions(self) -> None:
         """Those of the present configuration."""

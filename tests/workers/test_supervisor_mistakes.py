@@ -23,6 +23,7 @@ from pylb.model import (
     ServerSpec,
     StickyLearn,
     TcpCheck,
+    UdpListener,
     UnixAddress,
 )
 from pylb.proxy.listen import BindError
@@ -133,6 +134,17 @@ class MistakeTests(Reloaded):
         self.started[0].go()
         self.reactor.advance(0)
         self.assertEqual(self.starts[-1].config.listeners["a"].listen, self.both)
+
+    def test_one_ends_with_datagrams(self) -> None:
+        """Those that came answer none any more where nobody serves now: the next reload may ask for the address again."""
+        made = self.serving()
+        udp = UdpListener(name="u", listen=(InetAddress("127.0.0.1", free_port()),), pool="p")
+        failed = self.reload(listeners={**made.config.listeners, "u": udp})
+        self.started[2].come()
+        self.started[3].go()
+        self.failureResultOf(failed, WorkerEnded)
+        self.assertEqual(self.started[2].told, [("retire",), ("drop", [str(udp.listen[0])])])
+        self.assertEqual(self.told()[:2], [[], []])
 
     def test_sessions_of_a_smaller_table(self) -> None:
         """What would not have had room is known still."""
