@@ -155,8 +155,8 @@ class LoadBalancer(Service):
         """Serve `config` in the place of the present one; fires when that is so.
 
         Fails as making a load balancer does, with ValueError for what only a restart can change, or with CancelledError
-        because the service stops: then nothing has changed.  With ReloadBroke because a method or check of somebody's own
-        could be made once, and then not again: then only a restart helps.  One that is not started begins when it is.
+        because the service stops: then nothing has changed.  With ReloadBroke because a method of somebody's own could
+        be made once, and then not again: then only a restart helps.  One that is not started begins when it is.
         """
         return self._reloads.add(config)
 
@@ -276,7 +276,7 @@ class LoadBalancer(Service):
         return _Following(config, room, encryption, pools, access_log, sockets)
 
     def _become(self, following: _Following) -> None:
-        """Nobody notices who is not concerned.  Nothing fails here, but for methods and checks of somebody's own."""
+        """Nobody notices who is not concerned.  Nothing fails here, but for methods of somebody's own."""
         before, room, log = self.config, self.capacity, self._access_log
         following.pools.begin()
         self.config, self.capacity, self._pools = following.config, following.room, following.pools

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from random import Random
 from typing import Any, TypeAlias
@@ -147,7 +148,7 @@ class Monitor:
         target = Target(
             server, self._reactor, self._streams, self._deadlines, self._tls_to(pool, spec), spec.port, self._may_keep
         )
-        watch = Watch(spec, make_check(spec), target, self, self._deadlines, self._random.random)
+        watch = Watch(spec, partial(make_check, spec), target, self, self._deadlines, self._random.random)
         if spec.persistent and server.checked == "passed":
             watch.healthy = True
         watch.start(self._first(spec))

@@ -66,7 +66,7 @@ class Rota(Protocol):
 
 
 class Watch:
-    """One check of one server."""
+    """One check of one server; `make` makes it when it is needed, and again if that fails."""
 
     __slots__ = (
         "_check",
@@ -75,6 +75,7 @@ class Watch:
         "_ends",
         "_excused",
         "_given_up",
+        "_make",
         "_next",
         "_random",
         "_rota",
@@ -93,7 +94,7 @@ class Watch:
     def __init__(
         self,
         spec: HealthCheck,
-        check: IHealthCheck,
+        make: Callable[[], IHealthCheck],
         target: Target,
         rota: Rota,
         deadlines: Deadlines,
@@ -109,7 +110,8 @@ class Watch:
         self.fails = 0
         #: Why the last check failed.
         self.reason = ""
-        self._check = check
+        self._make = make
+        self._check: IHealthCheck | None = None
         self._rota = rota
         self._deadlines = deadlines
         self._random = random
@@ -160,6 +162,8 @@ class Watch:
         error: BaseException | None = None
         report: Report | None = None
         try:
+            if self._check is None:
+                self._check = self._make()
             report = _known(await self._check.check(self.target))
         except GeneratorExit:  # Nobody runs it any more.
             raise

@@ -208,6 +208,20 @@ class MakingTests(MonitorTestCase):
         pool = self.pool(self.own(), broken, count=0)
         self.assertRaises(ValueError, Monitor, [pool], self.clock, self.clock, self.clock.seconds, 10)
 
+    def test_cannot_be_made_for_a_server(self) -> None:
+        """One that can be made for some servers only is a failure of the others, and no other pool minds."""
+        made: list[object] = []
+
+        def make() -> Any:
+            made.append(None)
+            return 1 / 0 if len(made) > 1 else self.scene.make()()
+
+        pools = [self.pool(OwnCheck(name="mine:Own", own=make)), self.pool(self.own(), name="other")]
+        self.start(*pools)
+        self.pass_by(5.05)
+        self.assertEqual([[each.status for each in pool.servers] for pool in pools], [["unhealthy"] * 2, ["up"] * 2])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
 
 class VerdictTests(MonitorTestCase):
     def test_out_and_in(self) -> None:

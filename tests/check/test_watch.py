@@ -56,12 +56,15 @@ class WatchTestCase(SynchronousTestCase):
         self.random = 0.0
         self.told: list[Any] = []
 
+    def make(self) -> Scripted:
+        return self.check
+
     def watch(self, spec: HealthCheck | None = None, **asked: Any) -> Watch:
         """A watch that begins at once."""
         deadlines = Deadlines(self.clock, self.clock.seconds)
         target = Target(Server(ServerSpec(address=InetAddress("10.0.0.1", 80))), self.clock, self.clock, deadlines)
         spec = spec or TcpCheck(**asked)
-        self.subject = Watch(spec, self.check, target, self, deadlines, lambda: self.random)
+        self.subject = Watch(spec, self.make, target, self, deadlines, lambda: self.random)
         self.addCleanup(self.ended)
         self.subject.start(0.0)
         self.clock.advance(0.001)
@@ -181,6 +184,22 @@ class VerdictTests(WatchTestCase):
             self.assertEqual((watch.tally, self.told), (Tally(2, 2, 1, False), [f"{type(error).__name__}: {error}"]))
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
             watch.stop()
+
+    def test_cannot_be_made(self) -> None:
+        """A check that cannot be made for this server fails, and is made anew until it can be, once."""
+        made: list[Scripted] = [self.check]
+
+        def make() -> Scripted:
+            return made.pop() if self.told else 1 // 0  # type: ignore[return-value]
+
+        self.make = make  # type: ignore[method-assign]
+        self.check.answers = [None, None]
+        watch = self.watch()
+        self.assertEqual((watch.healthy, watch.reason.partition(":")[0]), (False, "ZeroDivisionError"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.clock.advance(5.0)
+        self.clock.advance(5.0)
+        self.assertEqual((watch.healthy, watch.tally), (True, Tally(3, 1, 1, True)))
 
     def test_strange_reasons(self) -> None:
         """What a server, a program or a class says is one line in the log, and not a long one."""
