@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from pylb.balance.health import Change
 from pylb.balance.members import Members
 from pylb.balance.pool import make_pool
@@ -55,9 +57,9 @@ class Checks(Fortunes):
         #: Of each pool that has checks its servers by their names.
         self._known = {name: _findings(pool) for name, pool in self.pools.by_name.items() if pool.spec.health_check}
 
-    def start(self) -> None:
-        """Look the names up, and begin to check."""
-        self.pools.look_up().addCallback(lambda _: self.pools.begin())
+    def start(self) -> Deferred[None]:
+        """Look the names up, and begin to check; fires when that is so, and not after `stop`."""
+        return self.pools.look_up().addCallback(lambda _: self.pools.begin())
 
     def stop(self) -> None:
         """Ask nobody any more."""

@@ -18,8 +18,9 @@ from itertools import chain
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, gatherResults
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
 from pylb.announce import announce, announce_reload
 from pylb.capacity import capacity, descriptor_limit
@@ -29,7 +30,7 @@ from pylb.model import Address, Config, UdpListener
 from pylb.pools import Pools
 from pylb.proxy.accesslog import open_access_log
 from pylb.proxy.listen import Bound, bind_rows, restore, without
-from pylb.reloads import Reloads, check_reloadable
+from pylb.reloads import ReloadBroke, Reloads, check_reloadable
 from pylb.service import Inherited, LoadBalancer
 from pylb.workers.checks import Checks
 from pylb.workers.child import Child
@@ -52,7 +53,7 @@ class Supervisor(Service):
     def __init__(self, config: Config, reactor: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.reactor = reactor
-        #: Fires with None once all workers accept clients, fails if one cannot.
+        #: Fires with None once all workers accept clients and checks have begun, fails if that cannot be.
         self.ready: Deferred[None] = Deferred()
         self._clock = clock
         self._try(config)
@@ -76,7 +77,7 @@ class Supervisor(Service):
         """Let workers serve `config` in the place of the present one; fires when they do.
 
         Fails as making a supervisor does, with ValueError for what only a restart can change, with WorkerEnded, or with
-        CancelledError because the service stops: then nothing has changed.
+        CancelledError because the service stops: then nothing has changed.  With ReloadBroke as `LoadBalancer.reload` does.
         """
         return self._reloads.add(config)
 
@@ -152,8 +153,8 @@ class Supervisor(Service):
     def _begin(self) -> None:
         if self.running:
             self._send_out(self._crew)
-            self._crew.ready.addCallbacks(self._serves, self.ready.errback)
-            self._checks.start()
+            begun = gatherResults([self._crew.ready, self._checks.start()], consumeErrors=True)
+            begun.addCallback(self._serves).addErrback(self._cannot_serve)
 
     def _send_out(self, crew: Crew) -> None:
         self._crews.add(crew)
@@ -164,6 +165,9 @@ class Supervisor(Service):
         announce(self.config, self._crew.estate.rows[0], capacity(self.config, descriptor_limit()))
         self._reloads.begin()
         self.ready.callback(None)
+
+    def _cannot_serve(self, failure: Failure) -> None:
+        self.ready.errback(failure.value.subFailure if isinstance(failure.value, FirstError) else failure)
 
     # A reload.
 
@@ -183,7 +187,10 @@ class Supervisor(Service):
             undo.callback(lambda: crew.end("retire" if self.running else "stop"))
             await crew.ready
             undo.pop_all()
-        self._relieve(config, crew, checks)
+        try:
+            self._relieve(config, crew, checks)
+        except Exception as error:
+            raise ReloadBroke from error
 
     async def _have_let_go(self) -> None:
         """Wait for those who retire: what they were told to give up may be asked for again."""

@@ -39,13 +39,16 @@ class Reloaded(Mustered):
         pools = pools or (pool(),)
         return Config(pools={each.name: each for each in pools}, **{"workers": 2, "listeners": {"a": asked}, **more})
 
-    def serving(self, *pools: PoolSpec, **more: Any) -> Supervisor:
+    def begun(self, *pools: PoolSpec, **more: Any) -> Supervisor:
         self.made = Supervisor(self.config(*pools, **more), self.reactor, self.reactor.seconds)
         self.addCleanup(self.made.close)
         self.addCleanup(self.made._checks.stop)
         self.made.startService()
         self.come()
-        self.successResultOf(self.made.ready)
+        return self.made
+
+    def serving(self, *pools: PoolSpec, **more: Any) -> Supervisor:
+        self.successResultOf(self.begun(*pools, **more).ready)
         return self.made
 
     def come(self) -> None:

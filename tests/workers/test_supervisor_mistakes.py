@@ -7,14 +7,17 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError
 
+from pylb.check.monitor import Monitor
 from pylb.model import (
     AccessLog,
+    Balance,
     Certificate,
     InetAddress,
     ListenerTLS,
@@ -27,6 +30,7 @@ from pylb.model import (
     UnixAddress,
 )
 from pylb.proxy.listen import BindError
+from pylb.reloads import ReloadBroke
 from pylb.workers.crew import WorkerEnded
 from pylb.workers.sessions import Item
 from pylb.workers.supervisor import Supervisor
@@ -167,6 +171,40 @@ class MistakeTests(Reloaded):
         self.settled()
         self.error = 11
         self.assertIn("cannot be started", self.refused(WorkerEnded))
+
+
+class BreakTests(Reloaded):
+    """What breaks where nothing was to fail."""
+
+    def test_start(self) -> None:
+        """Nobody would be checked: it gives up."""
+
+        def broken(monitor: Monitor, before: Monitor | None = None) -> None:
+            raise ZeroDivisionError
+
+        self.patch(Monitor, "start", broken)
+        self.failureResultOf(self.begun().ready, ZeroDivisionError)
+
+    def test_reload(self) -> None:
+        """A method of somebody's own that cannot be made a second time leaves nothing as it was, and that is said."""
+
+        class Mine:
+            broken = False
+
+            def __init__(self, servers: object) -> None:
+                if Mine.broken:
+                    raise ValueError("not again")
+
+            def add(self, server: object) -> None: ...
+
+            remove = choose = add
+
+        checked = pool(health_check=(TcpCheck(),))
+        self.serving(checked)
+        failed = self.reload(replace(checked, balance=Balance(method="m:Mine", own=Mine)))
+        Mine.broken = True
+        self.come()
+        self.assertIn("not again", str(self.failureResultOf(failed, ReloadBroke).value.__cause__))
 
 
 class StopTests(Reloaded):
