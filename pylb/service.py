@@ -285,6 +285,7 @@ class LoadBalancer(Service):
         self._fronts.use(self._plan(following.encryption))
         if log is not self._access_log:
             log.close()
+            self._access_log.reopen()  # It may have been moved away meanwhile.
         fresh = self._exchange_sockets(following.sockets)
         announce_reload(before, self.config, fresh, self.capacity if self.capacity != room else None)
 

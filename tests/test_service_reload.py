@@ -462,6 +462,24 @@ class LogTests(Reloaded):
         texts = [(folder / name).read_text() for name in ("first", "second")]
         self.assertEqual((texts[0], sorted(texts[1].split())), ("", ["gone", "tcp"]))
 
+    async def test_moved_away(self):
+        """A log that is moved away while a reload waits for a name is left behind by the new one, too."""
+        answered = threading.Event()
+        self.addCleanup(answered.set)
+        self.patch(pylb.pools, "Names", partial(Names, lookup=lambda name: answered.wait() and ["127.0.0.1"]))
+        where, path = self.telling(b"one"), Path(self.mktemp())
+        first, second = (AccessLog(path=str(path), format=f"{word} $listener") for word in ("first", "second"))
+        balancer = self.running(self.pool(where), tcp(), access_log=first)
+        named = self.pool(InetAddress("server.test", where.port))
+        reloaded = balancer.reload(self.config(named, tcp(), access_log=second))
+        away = path.rename(path.with_suffix(".1"))
+        balancer.reopen_log()
+        answered.set()
+        await reloaded
+        await self.comes_and_goes(balancer)
+        await balancer.stopService()
+        self.assertEqual((away.read_text(), path.read_text()), ("", "second tcp\n"))
+
     async def test_what_is_said(self):
         """What has changed, what is new to listen on, and nothing that is as it was."""
         pool = self.pool(self.telling(b"one"))

@@ -59,9 +59,9 @@ class Supervisor(Service):
         self._try(config)
         self._checks = Checks(config, reactor, clock, self._found, self._gone)
         self._sessions = tables(config)
-        self._crew = self._muster(config, self._make_estate(config), self._checks.pools)
-        #: Those that have not all ended.
+        #: Those that begin, and those that have not all ended.
         self._crews: set[Crew] = set()
+        self._crew = self._muster(config, self._make_estate(config), self._checks.pools)
         self._reloads = Reloads(self._reload)
         self._deadline: IDelayedCall | None = None
 
@@ -104,7 +104,8 @@ class Supervisor(Service):
 
     def reopen_log(self) -> None:
         """Go on in a new access log of the same path: the old one was moved away."""
-        self._crew.estate.log.reopen()
+        for log in {crew.estate.log for crew in self._crews}:
+            log.reopen()
         self._tell_all("reopen")
 
     # What workers learn and have to know.
@@ -148,18 +149,16 @@ class Supervisor(Service):
         return estate
 
     def _muster(self, config: Config, estate: Estate, pools: Pools[Monitor]) -> Crew:
-        return Crew(config, estate, self, pools.found, self.reactor, self._clock)
+        crew = Crew(config, estate, self, pools.found, self.reactor, self._clock)
+        self._crews.add(crew)
+        crew.gone.addCallback(lambda _: self._crews.discard(crew))
+        return crew
 
     def _begin(self) -> None:
         if self.running:
-            self._send_out(self._crew)
+            self._crew.begin()
             begun = gatherResults([self._crew.ready, self._checks.start()], consumeErrors=True)
             begun.addCallback(self._serves).addErrback(self._cannot_serve)
-
-    def _send_out(self, crew: Crew) -> None:
-        self._crews.add(crew)
-        crew.gone.addCallback(lambda _: self._crews.discard(crew))
-        crew.begin()
 
     def _serves(self, _: object) -> None:
         announce(self.config, self._crew.estate.rows[0], capacity(self.config, descriptor_limit()))
@@ -180,11 +179,11 @@ class Supervisor(Service):
             undo.callback(checks.stop)
             crew = self._muster(config, self._make_estate(config, self._crew.estate), checks)
             undo.callback(self._give_up, crew)
+            undo.callback(lambda: crew.end("retire" if self.running else "stop"))
             await checks.look_up()
             self._sessions = tables(config) | self._sessions
             undo.callback(self._keep_sessions)
-            self._send_out(crew)
-            undo.callback(lambda: crew.end("retire" if self.running else "stop"))
+            crew.begin()
             await crew.ready
             undo.pop_all()
         try:

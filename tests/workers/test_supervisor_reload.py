@@ -22,7 +22,7 @@ from pylb.model import (
     UnixAddress,
 )
 from pylb.proxy.dns.follow import Found, Target
-from pylb.proxy.resolve import Name, Names
+from pylb.proxy.resolve import PATIENCE, Name, Names
 from pylb.workers.sessions import Item
 from pylb.workers.supervisor import Supervisor
 from tests.backends import socket_path
@@ -232,6 +232,21 @@ class EstateTests(Reloaded):
         self.reloaded()
         self.made.reopen_log()
         self.assertEqual([words[-1] for words in self.told()], ["reopen"] * 4)
+
+    def test_reopen_meanwhile(self) -> None:
+        """A log of another format that is moved away before all serve is left behind, also for workers to come."""
+        path = Path(self.mktemp()).absolute()
+        self.serving(access_log=AccessLog(path=str(path)))
+        new = pool(servers=(named("app.invalid"),))
+        done = self.reload(new, access_log=AccessLog(path=str(path), format="json"))
+        for moment in "looks the name up", "starts workers":
+            path.rename(path.with_suffix(f".{moment}"))
+            self.made.reopen_log()
+            self.assertNoResult(done)
+            self.reactor.advance(PATIENCE)
+        self.come()
+        self.successResultOf(done)
+        self.assertTrue(path.samefile(f"/dev/fd/{self.made._crew.estate.log.fd}"))
 
 
 class KnownTests(Reloaded):
