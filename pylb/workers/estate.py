@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from pylb.balance.scoreboard import Scoreboard, places_for
 from pylb.model import Certificate, Config, Listener, OwnCheck, PoolSpec, UdpListener
 from pylb.proxy.accesslog import AccessLog, NullLog
 from pylb.proxy.listen import Bound, close, without
+from pylb.words import said
 from pylb.workers.wire import Socket, Start
 
 __all__ = ["Estate"]
@@ -34,10 +36,12 @@ _BOARD = ""
 class Estate:
     """What the workers of a configuration inherit: besides what is made here a row of sockets each, and the access log.
 
-    Raises OSError, which names the path, when a file cannot be read.
+    Raises OSError, which names the path, when a file cannot be read, and ValueError for a class that they would not find.
     """
 
     def __init__(self, config: Config) -> None:
+        for name, own in _classes(config):
+            _see_found(name, own)
         self._config = config
         self.rows: list[list[Bound]] = []
         self.log: AccessLog | NullLog = NullLog()
@@ -94,12 +98,28 @@ class Estate:
 
 def _homes(config: Config) -> Iterator[str]:
     """The folders of the balancing methods and health checks of somebody's own."""
+    for _, own in _classes(config):
+        module: Any = sys.modules[own.__module__.partition(".")[0]]
+        file = Path(module.__file__).absolute()
+        yield str(file.parents[file.name == "__init__.py"])
+
+
+def _classes(config: Config) -> Iterator[tuple[str, Any]]:
+    """The balancing methods and health checks of somebody's own, by their names."""
     for pool in config.pools.values():
-        checks = [check.own for check in pool.health_check if isinstance(check, OwnCheck)]
-        for own in filter(None, (pool.balance.own, *checks)):
-            module: Any = sys.modules[own.__module__.partition(".")[0]]
-            file = Path(module.__file__).absolute()
-            yield str(file.parents[file.name == "__init__.py"])
+        if pool.balance.own is not None:
+            yield pool.balance.method, pool.balance.own
+        for check in pool.health_check:
+            if isinstance(check, OwnCheck):
+                yield check.name, check.own
+
+
+def _see_found(name: str, own: Any) -> None:
+    try:
+        pickle.dumps(own)
+    except Exception as error:
+        why = f"its module must know the class under the name that the class has itself ({said(error)})"
+        raise ValueError(f"{name} cannot be found by several workers: {why}") from error
 
 
 def _with_paths(config: Config, renamed: Callable[[str], str]) -> Config:

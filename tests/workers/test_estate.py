@@ -53,6 +53,20 @@ class EstateTests(SynchronousTestCase):
         self.addCleanup(estate.close)
         return estate
 
+    def test_class_that_is_not_found(self) -> None:
+        """What a function has made no worker would find; nothing is left open."""
+
+        class Mine: ...
+
+        before = os.listdir("/proc/self/fd")
+        for asked in (
+            {"balance": Balance(method="mine:Mine", own=Mine)},
+            {"health_check": (OwnCheck(name="mine:Mine", own=Mine),)},
+        ):
+            error = self.assertRaises(ValueError, Estate, self.config(**asked))
+            self.assertRegex(str(error), "^mine:Mine cannot be found by several workers: its module .*Can't pickle")
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
     def test_sockets(self) -> None:
         """A worker is told its own sockets and the others', all of which it gets."""
         estate = self.estate(config := self.config(TcpListener(name="a", listen=(ANY,), pool="p")))

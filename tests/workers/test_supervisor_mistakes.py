@@ -49,6 +49,20 @@ def own(name: str = "p") -> PoolSpec:
     return pool(name, health_check=(OwnCheck(name="x:Broken", own=Broken),))
 
 
+class Fickle:
+    """A balancing method that cannot be made when it is `broken`."""
+
+    broken = False
+
+    def __init__(self, servers: object) -> None:
+        if self.broken:
+            raise ValueError("not again")
+
+    def add(self, server: object) -> None: ...
+
+    remove = choose = add
+
+
 class MistakeTests(Reloaded):
     """Whatever is wrong, all is as it was."""
 
@@ -187,22 +201,10 @@ class BreakTests(Reloaded):
 
     def test_reload(self) -> None:
         """A method of somebody's own that cannot be made a second time leaves nothing as it was, and that is said."""
-
-        class Mine:
-            broken = False
-
-            def __init__(self, servers: object) -> None:
-                if Mine.broken:
-                    raise ValueError("not again")
-
-            def add(self, server: object) -> None: ...
-
-            remove = choose = add
-
         checked = pool(health_check=(TcpCheck(),))
         self.serving(checked)
-        failed = self.reload(replace(checked, balance=Balance(method="m:Mine", own=Mine)))
-        Mine.broken = True
+        failed = self.reload(replace(checked, balance=Balance(method="m:Fickle", own=Fickle)))
+        self.patch(Fickle, "broken", True)
         self.come()
         self.assertIn("not again", str(self.failureResultOf(failed, ReloadBroke).value.__cause__))
 
